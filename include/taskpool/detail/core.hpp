@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+// The border between the templates and the compiled core: keys and callables reach it as tables of functions.
+// Nothing here is for users.
+#pragma once
+
+#include <chrono>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <new>
+#include <sstream>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include <taskpool/export.hpp>
+#include <taskpool/job.hpp>
+#include <taskpool/options.hpp>
+#include <taskpool/stats.hpp>
+#include <taskpool/status.hpp>
+
+namespace taskpool::detail {
+
+class pool_core;
+struct lane;
+
+// --- Keys ---------------------------------------------------------------------------------------------------------
+
+/// How the core treats keys whose type it does not see. A *stored* key lives in a lane; a *view* is what callers pass;
+/// `functions` is the pool's key_functions.
+struct key_type {
+    std::size_t size;
+    std::size_t alignment;
+    void (*construct)(void* at, const void* view); // may throw, like all but destroy
+    void (*copy)(void* at, const void* stored);
+    void (*destroy)(void* stored) noexcept;
+    std::uint64_t (*hash)(const void* functions, const void* stored);
+    bool (*equal)(const void* functions, const void* stored, const void* view);
+    bool (*same)(const void* functions, const void* stored, const void* other_stored);
+    std::string (*describe)(const void* stored);
+};
+
+struct key_view {
+    const void* view;
+    std::uint64_t hash;
+};
+
+template <class Hash, class Equal>
+struct key_functions {
+    [[no_unique_address]] Hash hash;
+    [[no_unique_address]] Equal equal;
+};
+
+/// What callers pass for a key: a string_view for strings, so that no look-up copies; a reference for the rest.
+template <class Key>
+using view_of = std::conditional_t<std::is_same_v<Key, std::string>, std::string_view, const Key&>;
+
+template <class Key>
+std::string describe_key(const Key& key) {
+    if constexpr (std::is_convertible_v<const Key&, std::string_view>) {
+        return std::string(std::string_view(key));
+    } else if constexpr (requires(std::ostream& out) { out << key; }) {
+        std::ostringstream out;
+        out << key;
+        return std::move(out).str();
+    } else {
+        return "(a key with no text)";
+    }
+}
+
+template <class Key, class Hash, class Equal>
+struct key_type_for {
+    using functions = key_functions<Hash, Equal>;
+    using view = std::remove_reference_t<view_of<Key>>;
+
+    static const Key& key(const void* stored) { return *static_cast<const Key*>(stored); }
+
+    static constexpr key_type table = {
+        sizeof(Key),
+        alignof(Key),
+        [](void* at, const void* from) { new (at) Key(*static_cast<const view*>(from)); },
+        [](void* at, const void* stored) { new (at) Key(key(stored)); },
+        [](void* stored) noexcept { static_cast<Key*>(stored)->~Key(); },
+        [](const void* self, const void* stored) -> std::uint64_t {
+            return static_cast<const functions*>(self)->hash(key(stored));
+        },
+        [](const void* self, const void* stored, const void* other) -> bool {
+            return static_cast<const functions*>(self)->equal(key(stored), *static_cast<const view*>(other));
+        },
+        [](const void* self, const void* stored, const void* other) -> bool {
+            return static_cast<const functions*>(self)->equal(key(stored), key(other));
+        },
+        [](const void* stored) { return describe_key(key(stored)); },
+    };
+};
+
+// --- Jobs ---------------------------------------------------------------------------------------------------------
+
+/// Callables up to this size and alignment that move without throwing need no allocation.
+inline constexpr std::size_t inline_job_size = 32;
+inline constexpr std::size_t inline_job_alignment = 16;
+
+template <class F>
+inline constexpr bool fits_inline = sizeof(F) <= inline_job_size && alignof(F) <= inline_job_alignment &&
+                                    std::is_nothrow_move_constructible_v<F>;
+
+/// What can be done with a stored callable. A null `relocate` means 32 bytes of memcpy, a null `destroy` nothing.
+struct job_ops {
+    void (*run)(void* storage, const running_job& job);   // throws what the callable throws
+    void (*destroy)(void* storage);                       // throws what the callable's destructor throws
+    void (*relocate)(void* to, void* from) noexcept;      // moves it and ends it at `from`
+};
+
+/// A job on its way into a lane. The core calls `store` once it has room, with the lane locked; until then the caller's
+/// callable is untouched.
+struct job_source {
+    const job_ops* ops;
+    void (*store)(job_source& self, void* storage); // may throw, leaving both sides as they were
+    lane* accepted_in = nullptr;                    // set by the core before it calls store
+};
+
+template <class Key, class F>
+void invoke_job(F& f, const running_job& job) {
+    if constexpr (std::is_invocable_v<F&, const basic_job_context<Key>&>) {
+        const basic_job_context<Key> context(job);
+        std::invoke(f, context);
+    } else if constexpr (std::is_invocable_v<F&, std::stop_token>) {
+        std::invoke(f, detail::stop_token(job));
+    } else {
+        std::invoke(f);
+    }
+}
+
+template <class Key, class F>
+inline constexpr bool is_job = std::is_invocable_v<F&, const basic_job_context<Key>&> ||
+                               std::is_invocable_v<F&, std::stop_token> || std::is_invocable_v<F&>;
+
+/// The functions for a callable `F` that lies in the slot itself.
+template <class Key, class F>
+inline constexpr job_ops inline_job_ops = {
+    [](void* storage, const running_job& job) { invoke_job<Key>(*static_cast<F*>(storage), job); },
+    std::is_trivially_destructible_v<F>
+        ? nullptr
+        : static_cast<void (*)(void*)>([](void* storage) { static_cast<F*>(storage)->~F(); }),
+    std::is_trivially_copyable_v<F> ? nullptr : static_cast<void (*)(void*, void*) noexcept>([](void* to, void* from) noexcept {
+        new (to) F(std::move(*static_cast<F*>(from)));
+        static_cast<F*>(from)->~F();
+    }),
+};
+
+/// The functions for a callable `F` to which the slot holds a pointer.
+template <class Key, class F>
+inline constexpr job_ops boxed_job_ops = {
+    [](void* storage, const running_job& job) { invoke_job<Key>(**static_cast<F**>(storage), job); },
+    [](void* storage) {
+        // The destructor may throw; the memory is given back all the same.
+        struct box_memory {
+            F* box;
+            ~box_memory() { ::operator delete(box, std::align_val_t(alignof(F))); }
+        } memory{*static_cast<F**>(storage)};
+        memory.box->~F();
+    },
+    nullptr,
+};
+
+/// Brings a callable of type `F`, which `make(lane&)` yields, to the core. The memory of one that needs a box is taken
+/// before any lock.
+template <class Key, class F, class Make>
+class job_source_of : public job_source {
+  public:
+    explicit job_source_of(Make make) : job_source{}, make_(std::move(make)) {
+        if constexpr (fits_inline<F>) {
+            ops = &inline_job_ops<Key, F>;
+            store = [](job_source& self, void* storage) {
+                new (storage) F(static_cast<job_source_of&>(self).make_(*self.accepted_in));
+            };
+        } else {
+            ops = &boxed_job_ops<Key, F>;
+            box_ = ::operator new(sizeof(F), std::align_val_t(alignof(F)));
+            store = [](job_source& self, void* storage) {
+                auto& source = static_cast<job_source_of&>(self);
+                F* box = new (source.box_) F(source.make_(*self.accepted_in));
+                source.box_ = nullptr;
+                new (storage) F*(box);
+            };
+        }
+    }
+    job_source_of(const job_source_of&) = delete;
+    job_source_of& operator=(const job_source_of&) = delete;
+    ~job_source_of() {
+        if (box_ != nullptr)
+            ::operator delete(box_, std::align_val_t(alignof(F)));
+    }
+
+  private:
+    Make make_;
+    void* box_ = nullptr;
+};
+
+// --- The compiled core -----------------------------------------------------------------------------------------------
+
+using clock = std::chrono::steady_clock;
+
+/// How long a submit may wait for room.
+struct patience {
+    enum kind_t : std::uint8_t { none, until_deadline, for_ever } kind;
+    clock::time_point deadline{};
+};
+
+/// Called with a stored key; may throw.
+struct key_visitor {
+    void (*visit)(void* self, const void* stored, std::uint64_t count, std::uint64_t error);
+    void* self;
+};
+
+TASKPOOL_EXPORT std::shared_ptr<pool_core> make_core(options settings, const key_type& keys,
+                                                     std::shared_ptr<const void> functions);
+TASKPOOL_EXPORT void destroy_core(pool_core& core) noexcept; // what the pool's destructor does
+
+TASKPOOL_EXPORT submit_result submit(pool_core& core, const key_view& key, job_source& job, const job_options& how,
+                                     patience wait);
+TASKPOOL_EXPORT submit_result submit(pool_core& core, lane& lane, job_source& job, const job_options& how,
+                                     patience wait);
+
+TASKPOOL_EXPORT lane* acquire_lane(pool_core& core, const key_view& key);
+TASKPOOL_EXPORT void share_lane(pool_core& core, lane& lane) noexcept;
+TASKPOOL_EXPORT void release_lane(pool_core& core, lane& lane) noexcept;
+TASKPOOL_EXPORT const void* stored_key(const pool_core& core, const lane& lane) noexcept;
+
+TASKPOOL_EXPORT void start(pool_core& core);
+TASKPOOL_EXPORT void close(pool_core& core) noexcept;
+TASKPOOL_EXPORT bool drain(pool_core& core, patience wait);
+TASKPOOL_EXPORT bool drain(pool_core& core, const key_view& key, patience wait);
+TASKPOOL_EXPORT std::size_t cancel(pool_core& core, const key_view& key);
+TASKPOOL_EXPORT stop_report stop(pool_core& core);
+
+TASKPOOL_EXPORT std::size_t active_keys(const pool_core& core) noexcept;
+TASKPOOL_EXPORT void visit_active_keys(pool_core& core, key_visitor visitor);
+TASKPOOL_EXPORT void visit_hottest_keys(pool_core& core, std::size_t most, key_visitor visitor);
+TASKPOOL_EXPORT pool_stats stats(const pool_core& core);
+
+/// Turns a relative time into a deadline without overflow: what lies beyond the clock's end is for ever.
+template <class Rep, class Period>
+patience patience_for(const std::chrono::duration<Rep, Period>& time) {
+    using seconds = std::chrono::duration<double>;
+    const auto now = clock::now();
+    if (seconds(time) >= seconds(clock::time_point::max() - now) - std::chrono::hours(1))
+        return {patience::for_ever};
+    return {patience::until_deadline, now + std::chrono::ceil<clock::duration>(time)};
+}
+
+} // namespace taskpool::detail

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a job sees while it runs: its context, and the hold by which it keeps its key after it has returned.
+#pragma once
+
+#include <cstdint>
+#include <stop_token>
+#include <string>
+#include <utility>
+
+#include <taskpool/export.hpp>
+
+namespace taskpool {
+
+namespace detail {
+struct running_job; // the core's side of a job that runs
+struct lane;
+
+template <class Key, class F, class T>
+struct async_job;
+
+TASKPOOL_EXPORT bool stop_requested(const running_job& job) noexcept;
+TASKPOOL_EXPORT std::stop_token stop_token(const running_job& job);
+TASKPOOL_EXPORT std::uint64_t number(const running_job& job) noexcept;
+TASKPOOL_EXPORT const void* key(const running_job& job) noexcept;
+TASKPOOL_EXPORT lane* hold(const running_job& job);
+TASKPOOL_EXPORT void count_failure(const running_job& job) noexcept; // of a job whose future took the exception
+} // namespace detail
+
+/// Keeps a key busy with no thread: while one lives, the next job of the key does not start, although the job that made
+/// it has returned. Copies hold as well; the key goes on when the last is released or destroyed, on any thread. The pool
+/// counts the job as running until then: drain() and stop() wait for it. One object is not safe to use from two threads
+/// at once; two copies are.
+class TASKPOOL_EXPORT held {
+  public:
+    held() noexcept = default;
+    held(const held& other) noexcept;
+    held(held&& other) noexcept : lane_(std::exchange(other.lane_, nullptr)) {}
+    held& operator=(held other) noexcept {
+        std::swap(lane_, other.lane_);
+        return *this;
+    }
+    ~held() { release(); }
+
+    /// Gives this hold up. Does nothing on one that is empty.
+    void release() noexcept;
+
+    /// Whether this object holds a key.
+    explicit operator bool() const noexcept { return lane_ != nullptr; }
+
+    /// Whether the pool is stopping or the key was cancelled. REQUIRES: not empty.
+    bool stop_requested() const noexcept;
+
+    /// Tells of the same, at once. REQUIRES: not empty. Throws std::bad_alloc on its first use for this job.
+    std::stop_token stop_token() const;
+
+  private:
+    template <class Key>
+    friend class basic_job_context;
+    explicit held(detail::lane* lane) noexcept : lane_(lane) {}
+
+    detail::lane* lane_ = nullptr;
+};
+
+/// What a job is told. Valid during the call of the job only; all members may be used from any thread meanwhile.
+template <class Key>
+class basic_job_context {
+  public:
+    explicit basic_job_context(const detail::running_job& job) noexcept : job_(job) {}
+    basic_job_context(const basic_job_context&) = delete;
+    basic_job_context& operator=(const basic_job_context&) = delete;
+
+    /// Whether the pool is stopping or the key was cancelled while this job ran. Two loads: fit for a loop.
+    bool stop_requested() const noexcept { return detail::stop_requested(job_); }
+
+    /// Tells of the same, with callbacks. Throws std::bad_alloc on its first use for this job.
+    std::stop_token stop_token() const { return detail::stop_token(job_); }
+
+    /// The key. The reference is valid until the key has no work, so beyond the call while the key is held.
+    const Key& key() const noexcept { return *static_cast<const Key*>(detail::key(job_)); }
+
+    /// The place of this job among those accepted under its key since the key last had no work: 1, 2, 3, ...
+    std::uint64_t number() const noexcept { return detail::number(job_); }
+
+    /// Keeps the key busy beyond the end of this job. Throws std::bad_alloc.
+    [[nodiscard]] held hold() const { return held(detail::hold(job_)); }
+
+  private:
+    template <class, class, class>
+    friend struct detail::async_job;
+
+    const detail::running_job& job_;
+};
+
+using job_context = basic_job_context<std::string>;
+
+} // namespace taskpool

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// How a pool is set up, and what may be said of one job.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <string>
+#include <string_view>
+
+namespace taskpool {
+
+/// What a submit does when `lane_capacity` jobs wait under its key. When the whole pool is full, `block` waits and
+/// `reject` refuses; the other two first give up the key's own oldest waiting job and refuse when it has none.
+enum class overflow : std::uint8_t {
+    block,       ///< submit waits for room; try_submit answers `full`, submit_for and submit_until give up in time.
+    reject,      ///< Every submit answers `full` at once.
+    drop_oldest, ///< The key's oldest waiting job is discarded and reported; the new one is accepted.
+    keep_latest, ///< At most one job waits under a key: a new one discards and replaces it, full or not.
+};
+
+/// Why an accepted job was discarded without being run.
+enum class discard_reason : std::uint8_t {
+    stopped,        ///< by stop() or the destructor
+    cancelled,      ///< by cancel(key)
+    dropped_oldest, ///< by overflow::drop_oldest
+    replaced,       ///< by overflow::keep_latest
+};
+
+/// A job, or the destructor of a job's callable, that threw. Valid during the call of the handler only.
+struct failure {
+    std::string_view key;     ///< The key as text: itself for a string, its digits for a number.
+    std::exception_ptr error; ///< What was thrown.
+};
+
+/// A job that was accepted and then discarded. Valid during the call of the handler only.
+struct discard {
+    std::string_view key;  ///< The key as text: itself for a string, its digits for a number.
+    discard_reason reason; ///< Why.
+};
+
+/// How a pool is set up. Every field has a default; a value that makes no sense is a std::invalid_argument.
+struct options {
+    /// Workers that run jobs at the same time, not counting blocked ones. 0: as many as this process may use (its
+    /// affinity mask, and the quota of its control group rounded up).
+    unsigned threads = 0;
+
+    /// Threads in all, when jobs block theirs (G3). 0: 1,024, or `threads` where that is more.
+    unsigned max_threads = 0;
+
+    /// Jobs that may wait under one key, the running one not counted (G6). From 1 to 1,000,000,000.
+    std::size_t lane_capacity = 100;
+
+    /// Jobs that may wait under all keys together (G6). At least 1.
+    std::size_t pool_capacity = std::size_t{1} << 20;
+
+    /// What a submit does when there is no room.
+    overflow when_full = overflow::block;
+
+    /// Whether the constructor starts the threads. If not, jobs are accepted and wait for start().
+    bool autostart = true;
+
+    /// Threads are named after it ("name-3"); what the system's limit leaves of it (15 bytes in all on Linux).
+    std::string name = "taskpool";
+
+    /// Called for each job that throws and has no future, on the thread that ran it, from several threads at once.
+    /// Must not throw: what it throws is dropped. Default: a line on stderr with the key and what().
+    std::function<void(const failure&)> on_failure = {};
+
+    /// Called for each accepted job that is discarded, on the thread that discards it, from several threads at once,
+    /// before the callable is destroyed. Must not throw: what it throws is dropped. Default: it is only counted.
+    std::function<void(const discard&)> on_discard = {};
+};
+
+/// What stop() does with a job that still waits.
+enum class stop_action : std::uint8_t {
+    discard, ///< It is discarded and reported.
+    run,     ///< It must not be lost: it runs during stop, with its context already stopped.
+};
+
+/// What may be said of one job when it is submitted.
+struct job_options {
+    stop_action on_stop = stop_action::discard; ///< What stop() does with it while it waits.
+};
+
+} // namespace taskpool

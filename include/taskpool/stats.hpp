@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a pool says of itself.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include <taskpool/export.hpp>
+
+namespace taskpool {
+
+/// Durations counted by powers of two, at the pool's clock of one tick (1 ms).
+struct histogram {
+    /// counts[0] counts durations under 1 ms, counts[i] those from 2^(i-1) up to 2^i ms; the last one all that is longer.
+    std::array<std::uint64_t, 24> counts{};
+
+    /// How many durations were counted.
+    TASKPOOL_EXPORT std::uint64_t total() const noexcept;
+
+    /// An upper bound of the q-quantile (0 <= q <= 1): the end of the bucket that it falls in. Zero when empty.
+    TASKPOOL_EXPORT std::chrono::milliseconds quantile(double q) const noexcept;
+};
+
+/// A picture of the pool. Counters only grow; each is exact, but they are read one after the other while work goes on.
+struct pool_stats {
+    std::uint64_t accepted = 0;  ///< Jobs that the pool took.
+    std::uint64_t finished = 0;  ///< Jobs that ran to their end, failed ones included; held ones when they were released.
+    std::uint64_t failed = 0;    ///< Jobs that threw (where a future took the exception, too).
+    std::uint64_t discarded = 0; ///< Accepted jobs that never ran: stopped, cancelled, dropped or replaced.
+    std::uint64_t rejected = 0;  ///< Submits that were not accepted, whatever their status.
+
+    std::size_t waiting = 0;         ///< Accepted jobs that have not started.
+    std::size_t running = 0;         ///< Jobs that a thread runs now.
+    std::size_t active_keys = 0;     ///< Keys with work: ready, running or suspended.
+    std::size_t ready_lanes = 0;     ///< Lanes that wait for a worker.
+    std::size_t suspended_lanes = 0; ///< Lanes that are held with no thread.
+    std::size_t threads = 0;         ///< Threads that the pool has now, blocked ones included.
+    std::size_t blocked_threads = 0; ///< Threads whose job is known to be blocked.
+    std::size_t threads_refused = 0; ///< Times the system refused a thread; the pool went on with those it had.
+
+    histogram wait_time; ///< From submit to start, each job that started.
+    histogram run_time;  ///< From start to return, each job that returned.
+};
+
+/// A key and how many jobs ran under it.
+template <class Key>
+struct hot_key {
+    Key key;
+    std::uint64_t jobs; ///< An estimate; at most `error` above the truth, apart from what sampling adds.
+    std::uint64_t error;
+};
+
+/// What stop() did.
+struct stop_report {
+    std::uint64_t finished = 0;  ///< Jobs that ran to their end in the pool's whole life, failed ones included.
+    std::uint64_t discarded = 0; ///< Accepted jobs that never ran in the pool's whole life.
+    std::uint64_t discarded_by_stop = 0; ///< Those of them that this stop discarded.
+};
+
+/// What drain_for() found when it returned.
+template <class Key>
+struct drain_report {
+    bool drained = true;   ///< Whether nothing accepted was left.
+    std::vector<Key> keys; ///< The keys that still had work when the time was up, in no particular order.
+
+    explicit operator bool() const noexcept { return drained; }
+};
+
+} // namespace taskpool

@@ -1,0 +1,370 @@
+// SPDX-License-Identifier: Apache-2.0
+// The keyed executor. Jobs submitted under the same key run one at a time and in order; jobs under different keys run in
+// parallel; a key costs nothing while it has no work.
+//
+// Guarantees, by their numbers:
+//   G1 order         of two submits to one key, the one that took effect first runs first.
+//   G2 exclusion     two jobs of a key never overlap, and the end of one happens-before the start of the next.
+//   G3 independence  keys are exact; a job that blocks its thread holds up no other key, up to options::max_threads.
+//   G4 age-fair      among ready keys the one whose next job is oldest runs first, to within a tick (1 ms) per worker.
+//   G5 exactly once  an accepted job runs once, or is discarded, counted and reported; one not accepted stays yours.
+//   G6 bounded       at most lane_capacity jobs wait under a key and pool_capacity in all.
+//   G7 forgets       a key without work keeps no memory for longer than about a second.
+//   G8 stop          stop() refuses, asks, discards, wakes, joins and reports; close() and drain() end in peace.
+//   G9 no deadlock   a wait inside a job that could never end is refused at once, with the keys of the cycle.
+//   G10 failures     a job that throws ends itself alone.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <taskpool/detail/core.hpp>
+#include <taskpool/future.hpp>
+#include <taskpool/job.hpp>
+#include <taskpool/options.hpp>
+#include <taskpool/stats.hpp>
+#include <taskpool/status.hpp>
+
+namespace taskpool {
+
+namespace detail {
+
+template <class Key, class F>
+consteval auto result_of_job() {
+    if constexpr (std::is_invocable_v<F&, const basic_job_context<Key>&>)
+        return std::type_identity<std::decay_t<std::invoke_result_t<F&, const basic_job_context<Key>&>>>();
+    else if constexpr (std::is_invocable_v<F&, std::stop_token>)
+        return std::type_identity<std::decay_t<std::invoke_result_t<F&, std::stop_token>>>();
+    else
+        return std::type_identity<std::decay_t<std::invoke_result_t<F&>>>();
+}
+
+/// What async gives for a callable `F`: its result, by value.
+template <class Key, class F>
+using job_result = typename decltype(result_of_job<Key, std::decay_t<F>>())::type;
+
+/// The callable that async() stores: the user's, and the promise that it fulfils.
+template <class Key, class F, class T>
+struct async_job {
+    promise<T> result;
+    F f;
+
+    void operator()(const basic_job_context<Key>& context) {
+        const bool threw = result.fulfil([&]() -> T {
+            if constexpr (std::is_invocable_v<F&, const basic_job_context<Key>&>)
+                return std::invoke(f, context);
+            else if constexpr (std::is_invocable_v<F&, std::stop_token>)
+                return std::invoke(f, context.stop_token());
+            else
+                return std::invoke(f);
+        });
+        if (threw)
+            count_failure(context.job_);
+    }
+};
+
+struct string_hash {
+    std::size_t operator()(std::string_view key) const noexcept { return std::hash<std::string_view>()(key); }
+};
+
+template <class Key>
+using default_hash = std::conditional_t<std::is_same_v<Key, std::string>, string_hash, std::hash<Key>>;
+
+} // namespace detail
+
+/// A callable that may be submitted: it takes nothing, a std::stop_token or a const basic_job_context<Key>&; it can be
+/// moved (or copied, when an lvalue is submitted) and need not be copyable. What it returns is ignored by submit.
+template <class F, class Key>
+concept job_for = detail::is_job<Key, std::decay_t<F>> && std::is_constructible_v<std::decay_t<F>, F>;
+
+namespace detail {
+
+/// submit and async for whatever can say where a job goes: a pool with a key, or a lane's handle.
+template <class Key, class Where>
+class submitter {
+  public:
+    template <job_for<Key> F>
+    static submit_result submit(const Where& where, F&& job, const job_options& how, patience wait) {
+        using stored = std::decay_t<F>;
+        if constexpr (std::is_lvalue_reference_v<F> || std::is_const_v<std::remove_reference_t<F>>) {
+            return submit(where, stored(job), how, wait); // copied with no lock held
+        } else {
+            auto make = [&job](lane&) -> stored { return stored(std::move(job)); };
+            job_source_of<Key, stored, decltype(make)> source(make);
+            return where.submit(source, how, wait);
+        }
+    }
+
+    template <job_for<Key> F>
+    static auto async(const Where& where, F&& job, const job_options& how) {
+        using stored = std::decay_t<F>;
+        using result = job_result<Key, F>;
+        if constexpr (std::is_lvalue_reference_v<F> || std::is_const_v<std::remove_reference_t<F>>) {
+            return async(where, stored(job), how);
+        } else {
+            auto state = std::make_shared<future_state<result>>();
+            auto make = [&](lane& accepted_in) {
+                state->set_lane(&accepted_in);
+                return async_job<Key, stored, result>{promise<result>(state), std::move(job)};
+            };
+            job_source_of<Key, async_job<Key, stored, result>, decltype(make)> source(make);
+            if (const auto answer = where.submit(source, how, {patience::for_ever}); !answer)
+                state->finish(std::make_exception_ptr(job_rejected(answer)));
+            return future<result>(std::move(state));
+        }
+    }
+};
+
+} // namespace detail
+
+template <class Key, class Hash, class Equal>
+class basic_task_pool;
+
+/// A handle to one key of a pool, which saves the look-up. Small and copyable; while the key has no work it holds the
+/// key itself and no queue (G7). It may outlive the pool: then every submit answers `stopped`. One object is not safe to
+/// use from two threads at once, except for the submits and async.
+template <class Key>
+class basic_lane {
+  public:
+    basic_lane(const basic_lane& other) noexcept : core_(other.core_), lane_(other.lane_) {
+        if (lane_ != nullptr)
+            detail::share_lane(*core_, *lane_);
+    }
+    basic_lane(basic_lane&& other) noexcept
+        : core_(std::move(other.core_)), lane_(std::exchange(other.lane_, nullptr)) {}
+    basic_lane& operator=(basic_lane other) noexcept {
+        std::swap(core_, other.core_);
+        std::swap(lane_, other.lane_);
+        return *this;
+    }
+    ~basic_lane() {
+        if (lane_ != nullptr)
+            detail::release_lane(*core_, *lane_);
+    }
+
+    /// The key. REQUIRES, like all that follows: not moved from.
+    const Key& key() const noexcept { return *static_cast<const Key*>(detail::stored_key(*core_, *lane_)); }
+
+    /// See basic_task_pool.
+    template <job_for<Key> F>
+    submit_result submit(F&& job, const job_options& how = {}) const {
+        return put(std::forward<F>(job), how, {detail::patience::for_ever});
+    }
+    template <job_for<Key> F>
+    [[nodiscard]] submit_result try_submit(F&& job, const job_options& how = {}) const {
+        return put(std::forward<F>(job), how, {detail::patience::none});
+    }
+    template <class Rep, class Period, job_for<Key> F>
+    [[nodiscard]] submit_result submit_for(const std::chrono::duration<Rep, Period>& time, F&& job,
+                                           const job_options& how = {}) const {
+        return put(std::forward<F>(job), how, detail::patience_for(time));
+    }
+    template <class Duration, job_for<Key> F>
+    [[nodiscard]] submit_result submit_until(const std::chrono::time_point<detail::clock, Duration>& time, F&& job,
+                                             const job_options& how = {}) const {
+        return put(std::forward<F>(job), how, detail::patience_for(time - detail::clock::now()));
+    }
+    template <job_for<Key> F>
+    auto async(F&& job, const job_options& how = {}) const {
+        return detail::submitter<Key, place>::async(place{*core_, *lane_}, std::forward<F>(job), how);
+    }
+
+  private:
+    template <class, class, class>
+    friend class basic_task_pool;
+
+    struct place {
+        detail::pool_core& core;
+        detail::lane& lane;
+        submit_result submit(detail::job_source& job, const job_options& how, detail::patience wait) const {
+            return detail::submit(core, lane, job, how, wait);
+        }
+    };
+
+    basic_lane(std::shared_ptr<detail::pool_core> core, detail::lane* lane) noexcept
+        : core_(std::move(core)), lane_(lane) {}
+
+    template <class F>
+    submit_result put(F&& job, const job_options& how, detail::patience wait) const {
+        return detail::submitter<Key, place>::submit(place{*core_, *lane_}, std::forward<F>(job), how, wait);
+    }
+
+    std::shared_ptr<detail::pool_core> core_;
+    detail::lane* lane_;
+};
+
+/// The keyed executor; see the guarantees at the top of this file. All members are thread-safe but the constructor, the
+/// destructor, which must not race with other calls.
+///
+/// `Key` is copyable; `Hash` and `Equal` are as for std::unordered_map, copyable, and may be called from several threads at once
+/// under an internal lock: they must not call the pool. For std::string a key is passed as std::string_view, and a
+/// look-up copies nothing; a key is copied when it comes to have work.
+///
+/// Jobs may call the pool: submit (to any key, their own included), async, cancel, close and the inspections. What would
+/// wait for the calling job itself throws deadlock_error: drain, stop, waiting for the own key (G9).
+///
+/// A pool does not survive fork(): in the child every submit answers `stopped`, and the destructor leaves its memory be.
+/// A pool may be static: its destructor stops it in the order of static destruction, so its jobs must not use what was
+/// destroyed before. Using a pool during or after its destructor is undefined, except through lane handles.
+template <class Key, class Hash = detail::default_hash<Key>, class Equal = std::equal_to<>>
+class basic_task_pool {
+  public:
+    using key_type = Key;
+    using key_view = detail::view_of<Key>;
+    using job_context = basic_job_context<Key>;
+    using lane_handle = basic_lane<Key>;
+
+    /// Starts the threads, unless options::autostart is false. Throws std::invalid_argument for options that make no
+    /// sense, std::bad_alloc, and std::system_error when not even one worker can be started.
+    explicit basic_task_pool(options settings = {}, Hash hash = {}, Equal equal = {})
+        : hash_(hash),
+          core_(detail::make_core(
+              std::move(settings), detail::key_type_for<Key, Hash, Equal>::table,
+              std::make_shared<const detail::key_functions<Hash, Equal>>(
+                  detail::key_functions<Hash, Equal>{std::move(hash), std::move(equal)}))) {}
+
+    /// Does what stop() does. From inside one of the pool's own jobs it does not wait: waiting jobs are discarded, running
+    /// ones are asked to stop and end on their own after the destructor has returned.
+    ~basic_task_pool() { detail::destroy_core(*core_); }
+
+    basic_task_pool(const basic_task_pool&) = delete;
+    basic_task_pool& operator=(const basic_task_pool&) = delete;
+
+    // --- Submitting -----------------------------------------------------------------------------------------------
+
+    /// Puts `job` behind those that wait under `key`. While the lane or the pool is full it does what options::when_full
+    /// says; by default it waits for room. Answers accepted, full (never with overflow::block), stopped or, inside a job,
+    /// would_deadlock. Thread-safe. An rvalue job is moved once and only if accepted; an lvalue is copied. If that
+    /// throws, or memory runs out (std::bad_alloc), the exception leaves the call and the pool is as it was. The move
+    /// runs under an internal lock and must not call the pool. Jobs of up to 32 bytes that move without throwing cost
+    /// no allocation.
+    template <job_for<Key> F>
+    submit_result submit(key_view key, F&& job, const job_options& how = {}) {
+        return put(key, std::forward<F>(job), how, {detail::patience::for_ever});
+    }
+
+    /// The same without waiting: answers full instead.
+    template <job_for<Key> F>
+    [[nodiscard]] submit_result try_submit(key_view key, F&& job, const job_options& how = {}) {
+        return put(key, std::forward<F>(job), how, {detail::patience::none});
+    }
+
+    /// The same, waiting up to a time: answers timed_out then.
+    template <class Rep, class Period, job_for<Key> F>
+    [[nodiscard]] submit_result submit_for(key_view key, const std::chrono::duration<Rep, Period>& time, F&& job,
+                                           const job_options& how = {}) {
+        return put(key, std::forward<F>(job), how, detail::patience_for(time));
+    }
+    template <class Duration, job_for<Key> F>
+    [[nodiscard]] submit_result submit_until(key_view key,
+                                             const std::chrono::time_point<detail::clock, Duration>& time, F&& job,
+                                             const job_options& how = {}) {
+        return put(key, std::forward<F>(job), how, detail::patience_for(time - detail::clock::now()));
+    }
+
+    /// Submits `job` and gives a future for its result or exception. Waits for room as submit does; if the job is not
+    /// accepted, it is untouched and the future holds job_rejected. One allocation, for the state they share.
+    template <job_for<Key> F>
+    auto async(key_view key, F&& job, const job_options& how = {}) {
+        return detail::submitter<Key, place>::async(place{*core_, view(key)}, std::forward<F>(job), how);
+    }
+
+    /// A handle to `key`, for many submits without a look-up. Throws std::bad_alloc.
+    lane_handle lane(key_view key) { return lane_handle(core_, detail::acquire_lane(*core_, view(key))); }
+
+    // --- Starting and ending --------------------------------------------------------------------------------------
+
+    /// Starts the threads if they have not been started; otherwise does nothing. Throws std::system_error when not even
+    /// one worker can be started.
+    void start() { detail::start(*core_); }
+
+    /// Refuses new jobs from now on; what was accepted runs. Submitters that wait for room are refused, too. Idempotent.
+    void close() noexcept { detail::close(*core_); }
+
+    /// Waits until nothing accepted is left, what is submitted meanwhile included. Throws deadlock_error inside a job of
+    /// this pool. On a pool that was not started it waits until somebody starts it.
+    void drain() { detail::drain(*core_, {detail::patience::for_ever}); }
+
+    /// Waits until `key` has no work. Throws deadlock_error inside a job where that could never end.
+    void drain(key_view key) { detail::drain(*core_, view(key), {detail::patience::for_ever}); }
+
+    /// As drain(), up to a time; says whether it drained, and if not, which keys have work (those of that moment).
+    template <class Rep, class Period>
+    drain_report<Key> drain_for(const std::chrono::duration<Rep, Period>& time) {
+        drain_report<Key> report;
+        if (detail::drain(*core_, detail::patience_for(time)))
+            return report;
+        detail::visit_active_keys(
+            *core_, {[](void* self, const void* key, std::uint64_t, std::uint64_t) {
+                         static_cast<drain_report<Key>*>(self)->keys.push_back(*static_cast<const Key*>(key));
+                     },
+                     &report});
+        report.drained = report.keys.empty();
+        return report;
+    }
+
+    /// Discards and reports the jobs that wait under `key`, and asks the one that runs or is held to stop. Returns how
+    /// many were discarded. New jobs are welcome at once.
+    std::size_t cancel(key_view key) { return detail::cancel(*core_, view(key)); }
+
+    /// Refuses new jobs, wakes submitters that wait, asks running and held jobs to stop, discards those that wait (or
+    /// runs them: job_options::on_stop), waits until all have ended, joins the threads. Idempotent; a second caller waits
+    /// for the first and gets the same report. Throws deadlock_error inside a job of this pool, having done nothing.
+    stop_report stop() { return detail::stop(*core_); }
+
+    // --- Looking --------------------------------------------------------------------------------------------------
+
+    /// How many keys have work: waiting, running or held.
+    std::size_t active_keys() const noexcept { return detail::active_keys(*core_); }
+
+    /// Counters, gauges and histograms. A few microseconds; not for a hot loop.
+    pool_stats stats() const { return detail::stats(*core_); }
+
+    /// The keys with the most jobs of late, most first: an estimate in bounded memory from a sample of the jobs (about
+    /// one in 32 that run; space-saving over 256 counters, Metwally et al. 2005, halved every 10 s), so a key with a
+    /// small share of the jobs may be missing.
+    std::vector<hot_key<Key>> hottest_keys(std::size_t most) const {
+        std::vector<hot_key<Key>> hottest;
+        detail::visit_hottest_keys(
+            *core_, most,
+            {[](void* self, const void* key, std::uint64_t jobs, std::uint64_t error) {
+                 static_cast<std::vector<hot_key<Key>>*>(self)->push_back({*static_cast<const Key*>(key), jobs, error});
+             },
+             &hottest});
+        return hottest;
+    }
+
+  private:
+    struct place {
+        detail::pool_core& core;
+        detail::key_view key;
+        submit_result submit(detail::job_source& job, const job_options& how, detail::patience wait) const {
+            return detail::submit(core, key, job, how, wait);
+        }
+    };
+
+    // REQUIRES: `key` outlives the result, which points at it.
+    detail::key_view view(const std::remove_reference_t<key_view>& key) const {
+        return {&key, static_cast<std::uint64_t>(hash_(key))};
+    }
+
+    template <class F>
+    submit_result put(const std::remove_reference_t<key_view>& key, F&& job, const job_options& how,
+                      detail::patience wait) {
+        return detail::submitter<Key, place>::submit(place{*core_, view(key)}, std::forward<F>(job), how, wait);
+    }
+
+    [[no_unique_address]] Hash hash_;
+    const std::shared_ptr<detail::pool_core> core_;
+};
+
+/// A pool whose keys are strings.
+using task_pool = basic_task_pool<std::string>;
+
+} // namespace taskpool

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+// All of the core. Begin reading with task_pool.hpp.
+#pragma once
+
+#include <taskpool/blocking_scope.hpp>
+#include <taskpool/future.hpp>
+#include <taskpool/job.hpp>
+#include <taskpool/options.hpp>
+#include <taskpool/stats.hpp>
+#include <taskpool/status.hpp>
+#include <taskpool/task_pool.hpp>
+#include <taskpool/version.hpp>

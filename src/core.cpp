@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// The compiled functions that the templates call.
+#include <taskpool/detail/core.hpp>
+
+#include "pool_core.hpp"
+
+namespace taskpool::detail {
+
+submit_result submit(pool_core& core, const key_view& key, job_source& job, const job_options& how, patience wait) {
+    return core.submit(key, job, how, wait);
+}
+submit_result submit(pool_core& core, lane& l, job_source& job, const job_options& how, patience wait) {
+    return core.submit(l, job, how, wait);
+}
+
+lane* acquire_lane(pool_core& core, const key_view& key) { return core.acquire_lane(key); }
+void share_lane(pool_core& core, lane& l) noexcept { core.share_lane(l); }
+void release_lane(pool_core& core, lane& l) noexcept { core.unpin(l); }
+const void* stored_key(const pool_core& core, const lane& l) noexcept { return core.maker.key_of(l); }
+
+void destroy_core(pool_core& core) noexcept { core.destroy(); }
+void start(pool_core& core) { core.start(); }
+void close(pool_core& core) noexcept { core.close(); }
+bool drain(pool_core& core, patience wait) { return core.drain(wait); }
+bool drain(pool_core& core, const key_view& key, patience wait) { return core.drain(key, wait); }
+std::size_t cancel(pool_core& core, const key_view& key) { return core.cancel(key); }
+stop_report stop(pool_core& core) { return core.stop(); }
+
+std::size_t active_keys(const pool_core& core) noexcept { return core.active_keys(); }
+void visit_active_keys(pool_core& core, key_visitor visitor) { core.visit_active_keys(visitor); }
+void visit_hottest_keys(pool_core& core, std::size_t most, key_visitor visitor) {
+    if (!core.is_forked())
+        core.hottest.visit(most, visitor);
+}
+pool_stats stats(const pool_core& core) { return core.stats(); }
+
+} // namespace taskpool::detail

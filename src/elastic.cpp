@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+// The keeper: one thread that looks after the pool once a tick while there is work, and sleeps when there is none.
+//
+// It moves the clock, notices blocked workers and puts others in their place, wakes submitters that have room, and sweeps
+// idle keys. A worker is taken for blocked when its job has been running for more than a tick, the thread's processor time
+// stood still meanwhile, and the system says that the thread sleeps (a thread that merely lost its processor does not
+// use any either). This is asked only while there are ready lanes that nobody takes. Then as many workers are added as
+// are blocked in all, so that their number doubles each time; when they return and more than `threads` work, the surplus
+// is told to park, and after a second threads beyond `threads` end. Jobs that compute never add a worker.
+//
+// The keeper falls asleep when a few dozen ticks saw no job start, no ready lane and no waiting submitter. Who pushes a
+// lane while it sleeps wakes it; why that is not missed is argued in parking.hpp.
+#include <algorithm>
+#include <chrono>
+#include <mutex>
+#include <system_error>
+
+#include "pool_core.hpp"
+
+namespace taskpool::detail {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto tick_length = 1ms;
+constexpr auto doze_length = 1000ms;   // between looks while idle keys or threads are still to be cleared away
+constexpr unsigned ticks_until_doze = 50;
+constexpr tick thread_retirement = 1000;  // ticks that a thread beyond `threads` stays parked
+constexpr tick sweep_interval = 8;        // ticks from shard to shard while there is work
+constexpr std::size_t sweep_stride = 512; // table places under one hold of a shard's lock
+
+} // namespace
+
+void pool_core::enter_blocking(worker& w) noexcept {
+    if (w.blocking_depth++ > 0 || w.blocked.exchange(true, std::memory_order_relaxed)) // relaxed: counts, see parking.hpp
+        return;
+    workers_at.add_blocked(1);
+    workers_at.add_working(-1);
+    // Lanes whose pushers found enough workers at work are looked for now (parking.hpp).
+    if (!any_ready())
+        return;
+    if (workers_at.wants_waking())
+        workers_at.unpark_one();
+    else
+        poke_keeper();
+}
+
+void pool_core::leave_blocking(worker& w) noexcept {
+    if (--w.blocking_depth == 0)
+        unblock(w);
+}
+
+void pool_core::unblock(worker& w) noexcept {
+    // relaxed: whoever turns it back owns the change of the counts.
+    if (!w.blocked.exchange(false, std::memory_order_relaxed))
+        return;
+    workers_at.add_blocked(-1);
+    workers_at.add_working(1);
+    if (clock.asleep() && workers_at.working() > static_cast<int>(settings.threads))
+        poke_keeper();
+}
+
+void pool_core::keep(void* self) noexcept {
+    auto& core = *static_cast<pool_core*>(self);
+    core.clock.set_asleep(false);
+    // relaxed: set before the event is signalled, whose lock orders it.
+    while (!core.keeper_ends_.load(std::memory_order_relaxed)) {
+        core.clock.refresh();
+        if (core.keeper_tick()) {
+            core.quiet_ticks_ = 0;
+        } else if (++core.quiet_ticks_ >= ticks_until_doze) {
+            if (core.doze())
+                core.quiet_ticks_ = 0;
+            continue;
+        }
+        core.keeper_woken_.wait_until(std::chrono::steady_clock::now() + tick_length);
+    }
+}
+
+/// One look at everything. Whether there was anything that needs the next look in a tick.
+bool pool_core::keeper_tick() noexcept {
+    std::size_t ready = 0;
+    bool stuck = false;
+    for (std::size_t i = 0; i < queues.size(); ++i) {
+        const auto state = queues[i].state();
+        ready += state.lanes;
+        stuck |= state.lanes > 0 && state.pops == queues_seen_[i].pops;
+        queues_seen_[i].pops = state.pops;
+    }
+    const int limit = static_cast<int>(settings.threads);
+    const unsigned found = stuck ? find_blocked() : 0;
+    if (found > 0) {
+        workers_at.set_surplus(0);
+        add_workers(std::min<std::size_t>(ready, static_cast<std::size_t>(workers_at.blocked())));
+    } else if (const int working = workers_at.working(); ready > 0 && working < limit) {
+        add_workers(std::min<std::size_t>(ready, static_cast<std::size_t>(limit - working)));
+    } else {
+        workers_at.set_surplus(std::max(0, working - limit));
+    }
+
+    const bool submitters = !waiting_room.is_empty();
+    if (submitters)
+        waiting_room.wake_where_room(static_cast<std::uint32_t>(settings.lane_capacity), gate.free(taken_by_workers()));
+    const tick now = clock.now();
+    if (now - swept_ >= sweep_interval) {
+        swept_ = now;
+        sweep(std::max<std::size_t>(1, shards.size() / 64));
+        retire_workers();
+    }
+    const auto taken = taken_by_workers();
+    const bool moved = std::exchange(taken_seen_, taken) != taken;
+    return ready > 0 || submitters || moved || workers_at.working() > limit;
+}
+
+/// Marks workers that have come to be blocked; how many.
+unsigned pool_core::find_blocked() noexcept {
+    unsigned found = 0;
+    const std::lock_guard lock(workers_mutex_);
+    for (const auto& w : workers_) {
+        // acquire pairs with the release in worker::run: the thread's probe and figures are there.
+        const auto sequence = w->job_sequence.load(std::memory_order_acquire);
+        const bool in_job = sequence % 2 == 1;
+        // relaxed: see enter_blocking.
+        if (!in_job || w->blocked.load(std::memory_order_relaxed)) {
+            w->sequence_seen = 0;
+            continue;
+        }
+        const auto cpu_time = w->probe.cpu_time();
+        if (!cpu_time)
+            continue; // only blocking_scope tells here
+        const bool stood_still = w->sequence_seen == sequence && w->cpu_time_seen == *cpu_time;
+        w->sequence_seen = sequence;
+        w->cpu_time_seen = *cpu_time;
+        if (!stood_still || !w->probe.sleeps() || w->job_sequence.load(std::memory_order_relaxed) != sequence)
+            continue;
+        if (!w->blocked.exchange(true, std::memory_order_relaxed)) { // relaxed: see enter_blocking
+            workers_at.add_blocked(1);
+            workers_at.add_working(-1);
+            ++found;
+            // If the job ended just now, its worker may not have seen the mark.
+            if (w->job_sequence.load(std::memory_order_relaxed) != sequence)
+                unblock(*w);
+        }
+    }
+    return found;
+}
+
+void pool_core::add_workers(std::size_t count) noexcept {
+    count -= workers_at.unpark(count);
+    const std::lock_guard lock(workers_mutex_);
+    for (; count > 0 && threads_running_ < settings.max_threads; --count) {
+        workers_at.add_working(1);
+        try {
+            add_worker_locked();
+        } catch (const std::exception&) {
+            workers_at.add_working(-1);
+            threads_refused_.fetch_add(1, std::memory_order_relaxed); // a figure by itself
+            return;
+        }
+    }
+}
+
+/// Starts one thread. Throws std::system_error, std::bad_alloc. REQUIRES: workers_mutex_; it is counted as working.
+void pool_core::add_worker_locked() {
+    auto at = std::find_if(workers_.begin(), workers_.end(), [](const auto& w) { return !w->thread.joinable(); });
+    if (at == workers_.end())
+        at = workers_.insert(at, std::make_unique<worker>(*this, static_cast<unsigned>(workers_.size())));
+    worker& w = **at;
+    w.retired = false;
+    w.thread = platform::start_thread([](void* self) { static_cast<worker*>(self)->main(); }, &w, settings.name, w.index);
+    ++threads_running_;
+}
+
+void pool_core::retire_workers() noexcept {
+    for (;;) {
+        const std::lock_guard lock(workers_mutex_);
+        if (threads_running_ <= settings.threads)
+            return;
+        worker* const w = workers_at.retire_one(clock.now() - thread_retirement);
+        if (w == nullptr)
+            return;
+        w->thread.join(); // it is on its way out
+        --threads_running_;
+    }
+}
+
+/// Sweeps so many shards, going round. Whether every lane of theirs is gone.
+bool pool_core::sweep(std::size_t shards_to_do) noexcept {
+    bool empty = true;
+    for (; shards_to_do > 0; --shards_to_do) {
+        shard& s = shards[sweep_shard_];
+        sweep_shard_ = (sweep_shard_ + 1) & (shards.size() - 1);
+        for (bool more = true; more;) {
+            const std::lock_guard lock(s.lock);
+            more = !s.frozen && s.table.sweep_locked(sweep_stride) > 0;
+            empty &= s.table.size_locked() == 0;
+        }
+    }
+    return empty;
+}
+
+/// Sleeps until poked, after a last look; whether it was poked. With something left to clear away, only for a while.
+bool pool_core::doze() noexcept {
+    clock.set_asleep(true);
+    // Pushers poke from here on; what was pushed before is looked for now (parking.hpp).
+    bool woken = any_ready() || !waiting_room.is_empty();
+    if (!woken) {
+        const bool clear = sweep(shards.size());
+        retire_workers();
+        bool all_retired = false;
+        {
+            const std::lock_guard lock(workers_mutex_);
+            all_retired = threads_running_ <= settings.threads;
+        }
+        if (clear && all_retired) {
+            keeper_woken_.wait();
+            woken = true;
+        } else {
+            woken = keeper_woken_.wait_until(std::chrono::steady_clock::now() + doze_length);
+        }
+    }
+    if (woken)
+        clock.set_asleep(false);
+    return woken;
+}
+
+} // namespace taskpool::detail

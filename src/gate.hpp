@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// The pool's capacity (G6), without a counter that every job touches.
+//
+// The gate grants budgets to shards; a push spends one from its shard's budget, under the shard's lock; a job that is
+// discarded gives one back there. Workers give nothing back: each counts the jobs it takes, and the gate reads these
+// counts when it is asked for a grant.
+//
+//   I-GATE-1  granted = budgets that lie in shards + accepted - discarded (not by workers); hence
+//             waiting <= granted - taken by workers <= capacity, since a count read late only makes the gate stricter.
+//   I-GATE-2  The gate refuses only when no shard has a budget left over: it takes them back first.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <mutex>
+
+#include "sync.hpp"
+
+namespace taskpool::detail {
+
+class pool_gate {
+  public:
+    explicit pool_gate(std::uint64_t capacity) noexcept : capacity_(capacity) {}
+
+    /// Grants a budget to `asking`; false when the pool is full. `taken` yields what workers have taken so far. REQUIRES:
+    /// no shard's lock held.
+    template <class Shards, class Shard, class Taken>
+    bool grant(Shards& shards, Shard& asking, Taken&& taken) {
+        const std::lock_guard lock(mutex_);
+        auto free = free_locked(taken());
+        if (free == 0) {
+            for (auto& s : shards) {
+                const std::lock_guard shard_lock(s.lock);
+                granted_ -= s.budget;
+                s.budget = 0;
+            }
+            free = free_locked(taken());
+            if (free == 0)
+                return false;
+        }
+        // A share that leaves as much again for the other shards; 1 near the limit.
+        const auto share = std::clamp<std::uint64_t>(free / (2 * shards.size()), 1, 1024);
+        granted_ += share;
+        const std::lock_guard shard_lock(asking.lock);
+        asking.budget += static_cast<std::uint32_t>(share);
+        return true;
+    }
+
+    /// Jobs for which there is room beyond what was granted: for the keeper.
+    std::uint64_t free(std::uint64_t taken) const noexcept {
+        const std::lock_guard lock(mutex_);
+        return free_locked(taken);
+    }
+
+  private:
+    std::uint64_t free_locked(std::uint64_t taken) const noexcept {
+        const auto used = granted_ - taken;
+        return used < capacity_ ? capacity_ - used : 0;
+    }
+
+    const std::uint64_t capacity_;
+    mutable sync::mutex mutex_;
+    std::uint64_t granted_ = 0; // under mutex_
+};
+
+} // namespace taskpool::detail

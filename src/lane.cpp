@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+// See lane.hpp for the states, the two ends and the invariants.
+#include "lane.hpp"
+
+#include <cstring>
+#include <memory>
+
+namespace taskpool::detail {
+
+void relocate(job_slot& to, job_slot& from) noexcept {
+    to.ops = from.ops;
+    to.submitted = from.submitted;
+    to.on_stop = from.on_stop;
+    if (from.ops->relocate != nullptr)
+        from.ops->relocate(to.storage, from.storage);
+    else
+        std::memcpy(to.storage, from.storage, inline_job_size);
+}
+
+void lane::push_locked(job_source& source, tick now, stop_action on_stop) {
+    const auto fill = [&](job_slot& slot) {
+        source.accepted_in = this;
+        source.store(source, slot.storage);
+        slot.ops = source.ops;
+        slot.submitted = now;
+        slot.on_stop = on_stop;
+        if (on_stop == stop_action::run)
+            has_must_run = true;
+    };
+    if (tail_index == at_inline_slot) {
+        fill(inline_slot);
+        tail_index = chunk::slots_in_all; // the next one needs a chunk
+    } else if (tail_index < chunk::slots_in_all) {
+        fill(tail->slots[tail_index]);
+        ++tail_index;
+    } else {
+        auto added = std::unique_ptr<chunk>(new chunk); // slots stay raw until they are filled
+        added->next = nullptr;
+        fill(added->slots[0]);
+        // The head reads `next`, or `head` itself, only after it has seen the count that is published below.
+        (tail != nullptr ? tail->next : head) = added.get();
+        tail = added.release();
+        tail_index = 1;
+    }
+    // release pairs with the acquire in front_locked: publishes the slot, and the chunk's link.
+    pushed.store(pushed.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+}
+
+std::uint32_t lane::waiting_locked(std::uint32_t limit) noexcept {
+    // relaxed: `pushed` is ours, under the shard's lock; `taken` is only a count: a slot is not used again for its sake.
+    const auto end = pushed.load(std::memory_order_relaxed);
+    if (end - taken_seen >= limit)
+        taken_seen = static_cast<std::uint32_t>(taken.load(std::memory_order_relaxed));
+    return end - taken_seen;
+}
+
+std::uint32_t lane::waiting() const noexcept {
+    // relaxed: a hint, stale by nature and far off while the lane is being rewound.
+    return pushed.load(std::memory_order_relaxed) - static_cast<std::uint32_t>(taken.load(std::memory_order_relaxed));
+}
+
+job_slot* lane::front_locked() noexcept {
+    const auto begin = static_cast<std::uint32_t>(taken.load(std::memory_order_relaxed)); // ours, under head_lock
+    if (begin == pushed_seen) {
+        // acquire pairs with the release in push_locked.
+        pushed_seen = pushed.load(std::memory_order_acquire);
+        if (begin == pushed_seen)
+            return nullptr;
+    }
+    if (head_index == at_inline_slot)
+        return &inline_slot;
+    if (head_index == chunk::slots_in_all) {
+        chunk* const empty = head;
+        head = empty->next;
+        head_index = 0;
+        delete empty;
+    }
+    return &head->slots[head_index];
+}
+
+std::uint64_t lane::take_locked(job_slot& to) noexcept {
+    if (head_index == at_inline_slot) {
+        relocate(to, inline_slot);
+        head_index = 0; // of the first chunk, which the tail makes when it needs one
+    } else {
+        relocate(to, head->slots[head_index]);
+        ++head_index;
+    }
+    const auto number = taken.load(std::memory_order_relaxed) + 1; // ours, under head_lock
+    // relaxed: a count; it publishes nothing (see waiting_locked).
+    taken.store(number, std::memory_order_relaxed);
+    return number;
+}
+
+cut_jobs lane::cut_locked() noexcept {
+    cut_jobs cut;
+    // relaxed: both ends are ours.
+    const auto end = pushed.load(std::memory_order_relaxed);
+    const auto begin = taken.load(std::memory_order_relaxed);
+    cut.count = end - static_cast<std::uint32_t>(begin);
+    if (cut.count == 0)
+        return cut;
+    if (head_index == at_inline_slot) {
+        relocate(cut.inline_slot, inline_slot);
+        cut.has_inline = true;
+        head_index = 0;
+    }
+    cut.head = head;
+    cut.head_index = head_index;
+    taken.store(begin + cut.count, std::memory_order_relaxed); // as in take_locked
+    head = tail = nullptr;
+    head_index = tail_index = at_inline_slot;
+    pushed_seen = taken_seen = end;
+    return cut;
+}
+
+void lane::end_job_locked() noexcept {
+    has_job = false;
+    // relaxed: written under head_lock only.
+    cancelled.store(false, std::memory_order_relaxed);
+    delete extras;
+    extras = nullptr;
+}
+
+void lane::rewind_locked() noexcept {
+    delete head; // the last chunk, if any; all its slots are taken
+    head = tail = nullptr;
+    head_index = tail_index = at_inline_slot;
+    pushed_seen = taken_seen = 0;
+    has_must_run = false;
+    // relaxed: both ends are ours; the next owner comes through the shard's lock.
+    pushed.store(0, std::memory_order_relaxed);
+    taken.store(0, std::memory_order_relaxed);
+}
+
+bool cut_jobs::next(job_slot& to) noexcept {
+    if (count == 0) {
+        delete head;
+        head = nullptr;
+        return false;
+    }
+    --count;
+    if (has_inline) {
+        relocate(to, inline_slot);
+        has_inline = false;
+        return true;
+    }
+    if (head_index == chunk::slots_in_all) {
+        chunk* const empty = head;
+        head = empty->next;
+        head_index = 0;
+        delete empty;
+    }
+    relocate(to, head->slots[head_index]);
+    ++head_index;
+    return true;
+}
+
+} // namespace taskpool::detail

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+// One key's FIFO of jobs, and its states. The only place with an ordering proof.
+//
+// States, and who moves a lane between them (always under its shard's lock):
+//
+//     idle ----push----> active ----last job done----> idle
+//                          |  ^
+//             job returned |  | last hold released, jobs wait      (none wait: suspended -> idle)
+//               but held   v  |
+//                       suspended
+//
+// An active lane is *ready* while it lies in a ready queue and *running* while a worker has it; the difference is in who
+// holds the pointer, not in the lane.
+//
+// The FIFO has two ends with a lock each, after Michael and Scott's two-lock queue (PODC 1996). The *tail* belongs to
+// whoever holds the shard's lock (producers, who hold it anyway for the look-up). The *head* belongs to whoever holds
+// `head_lock` (the worker that owns the lane; now and then somebody who discards). The ends meet only in two counters,
+// each written by one end: `pushed`, which publishes slots, and `taken`, which tells how much room there is. Each end
+// keeps its last reading of the other's counter and looks again only when that says empty, or full: so a producer and a
+// worker that both have something to do move no line between their cores but those of the jobs themselves.
+//
+// The first job after idle lies in the lane itself, further ones in chunks. The oldest chunk is freed when its last slot
+// has been taken and there is another; the last one when the lane goes idle, which rewinds the FIFO to the lane's own
+// slot.
+//
+// Invariants:
+//   I-LANE-1  An idle lane has no jobs, no chunks and no extras, and lies in no queue.
+//   I-LANE-2  An active lane is in exactly one place: one ready queue, or the hands of one worker, or of the thread that
+//             made it active and has not queued it yet. Hence at most one worker runs jobs of a key (G2).
+//   I-LANE-3  Jobs leave at the head in the order in which they were pushed (G1): slots are filled in order under the
+//             shard's lock and published by `pushed` in order.
+//   I-LANE-4  The end of a job happens-before the start of the next of its lane (G2): both are done by the same worker,
+//             or the first worker passed the lane on through a queue's lock, or through the shard's lock by way of idle
+//             or suspended.
+//   I-LANE-5  taken <= pushed, and pushed - taken <= lane_capacity whenever the shard's lock is free (G6).
+//   I-LANE-6  A lane is freed only under its shard's lock, while idle and unpinned (G7). Who uses a lane without that
+//             lock owns it (I-LANE-2), has pinned it, or is the current job or a hold of it.
+//   I-LANE-7  Locks are taken in the order shard, head. Of users' code only what looks keys up, copies and destroys them,
+//             and what moves a job into its slot, runs under a lock.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <stop_token>
+
+#include <taskpool/detail/core.hpp>
+
+#include "sync.hpp"
+#include "tick_clock.hpp"
+
+namespace taskpool::detail {
+
+/// A stored job: what to do with the callable, and the callable or a pointer to it.
+struct job_slot {
+    const job_ops* ops;
+    tick submitted;
+    stop_action on_stop;
+    alignas(inline_job_alignment) std::byte storage[inline_job_size];
+};
+static_assert(sizeof(job_slot) == 48);
+
+/// Moves a stored job; `from` holds none afterwards.
+void relocate(job_slot& to, job_slot& from) noexcept;
+
+struct chunk {
+    static constexpr std::uint8_t slots_in_all = 21; // makes a chunk 1 KiB
+
+    chunk* next;
+    alignas(inline_job_alignment) job_slot slots[slots_in_all];
+};
+static_assert(sizeof(chunk) == 1024);
+
+enum class lane_state : std::uint8_t { idle, active, suspended };
+
+/// What only few lanes need, and only while a job of theirs runs or is held.
+struct lane_extras {
+    pool_core* core = nullptr;
+    std::uint32_t holds = 0;
+    std::stop_source stop{std::nostopstate}; // of the current job; has a state from the first stop_token() on
+};
+
+/// Jobs cut out of a lane, to be destroyed under no lock.
+struct cut_jobs {
+    bool has_inline = false;
+    job_slot inline_slot;
+    chunk* head = nullptr;
+    std::uint8_t head_index = 0;
+    std::uint32_t count = 0;
+
+    /// Moves the oldest one to `to`; false when none is left. Frees chunks as it goes.
+    bool next(job_slot& to) noexcept;
+};
+
+struct lane {
+    static constexpr std::uint8_t at_inline_slot = 255; // a value of tail_index and head_index
+
+    // --- The tail: under the shard's lock, but for next_ready, which belongs to the lane's owner (I-LANE-2).
+    lane* next_ready = nullptr;
+    chunk* tail = nullptr;
+    std::uint16_t shard = 0; // constant
+    lane_state state : 7 = lane_state::idle;
+    bool has_must_run : 1 = false;            // a job with stop_action::run was pushed since idle
+    std::uint8_t tail_index = at_inline_slot; // next slot to fill
+    std::uint32_t pins = 0;                   // handles, and calls that wait: they keep an idle lane from being freed
+    sync::atomic<std::uint32_t> pushed{0};    // modulo 2^32; read by the head
+    std::uint32_t taken_seen = 0;
+
+    job_slot inline_slot; // also keeps the two ends' counters on different cache lines
+
+    // --- The head: under head_lock, by the owner and by those who discard.
+    sync::spin_lock head_lock;
+    std::uint8_t head_index = at_inline_slot; // next slot to take
+    bool has_job : 1 = false;                 // a job runs or is held
+    bool room_wanted : 1 = false;             // a submitter sleeps until there is room
+    sync::atomic<bool> cancelled{false};      // asks the current job to stop; read by it
+    std::uint32_t pushed_seen = 0;
+    sync::atomic<std::uint64_t> taken{0}; // since idle; the tail reads its low half
+    chunk* head = nullptr;
+    lane_extras* extras = nullptr;
+
+    // The stored key follows, aligned as its type wants.
+
+    /// Makes room for a slot and lets `source` fill it. Strong guarantee: when it throws, nothing has changed. REQUIRES:
+    /// the shard's lock; room (waiting_at_tail). The state is the caller's to see to.
+    void push_locked(job_source& source, tick now, stop_action on_stop);
+
+    /// Jobs that wait, as the tail sees it: at least `limit` only if that is true. REQUIRES: the shard's lock.
+    std::uint32_t waiting_locked(std::uint32_t limit) noexcept;
+
+    /// Jobs that wait, for those who look from outside and can bear a wrong answer. REQUIRES: pinned or the shard's lock.
+    std::uint32_t waiting() const noexcept;
+
+    /// The oldest waiting job's slot or null. REQUIRES: head_lock.
+    job_slot* front_locked() noexcept;
+
+    /// Moves the front to `to`. REQUIRES: head_lock; front_locked() was not null. Returns the job's number, from 1.
+    std::uint64_t take_locked(job_slot& to) noexcept;
+
+    /// Cuts all waiting jobs out. REQUIRES: the shard's lock and head_lock.
+    cut_jobs cut_locked() noexcept;
+
+    /// Ends the current job, with what it left in extras. REQUIRES: head_lock.
+    void end_job_locked() noexcept;
+
+    /// Frees the last chunk and begins anew. REQUIRES: the shard's lock, ownership, no jobs.
+    void rewind_locked() noexcept;
+};
+
+static_assert(sizeof(lane) == 112);
+
+} // namespace taskpool::detail

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "lane_table.hpp"
+
+#include <algorithm>
+#include <new>
+#include <utility>
+
+namespace taskpool::detail {
+
+lane* lane_maker::make(const key_view& key, std::uint16_t shard) const {
+    const auto size = key_offset_ + keys.size;
+    void* const memory = alignment_ <= __STDCPP_DEFAULT_NEW_ALIGNMENT__
+                             ? ::operator new(size)
+                             : ::operator new(size, std::align_val_t(alignment_));
+    lane* const l = new (memory) lane;
+    l->shard = shard;
+    try {
+        keys.construct(key_of(*l), key.view);
+    } catch (...) {
+        l->~lane();
+        if (alignment_ <= __STDCPP_DEFAULT_NEW_ALIGNMENT__)
+            ::operator delete(memory);
+        else
+            ::operator delete(memory, std::align_val_t(alignment_));
+        throw;
+    }
+    return l;
+}
+
+void lane_maker::free(lane* l) const noexcept {
+    keys.destroy(key_of(*l));
+    l->~lane();
+    if (alignment_ <= __STDCPP_DEFAULT_NEW_ALIGNMENT__)
+        ::operator delete(l);
+    else
+        ::operator delete(l, std::align_val_t(alignment_));
+}
+
+lane_table::~lane_table() {
+    for (lane* const l : lanes_)
+        if (l != nullptr)
+            maker_->free(l);
+}
+
+lane* lane_table::find_locked(const key_view& key, std::uint32_t hash) const {
+    if (used_ == 0)
+        return nullptr;
+    for (std::size_t i = hash & mask(); lanes_[i] != nullptr; i = (i + 1) & mask())
+        if (hashes_[i] == hash && maker_->keys.equal(maker_->functions.get(), maker_->key_of(*lanes_[i]), key.view))
+            return lanes_[i];
+    return nullptr;
+}
+
+lane& lane_table::find_or_make_locked(const key_view& key, std::uint32_t hash, std::uint16_t shard) {
+    if (lane* const l = find_locked(key, hash))
+        return *l;
+    if (lanes_.empty() || (used_ + 1) * 8 > lanes_.size() * 7)
+        make_room();
+    lane* const l = maker_->make(key, shard);
+    insert(l, hash);
+    return *l;
+}
+
+void lane_table::insert(lane* l, std::uint32_t hash) noexcept {
+    std::size_t i = hash & mask();
+    while (lanes_[i] != nullptr)
+        i = (i + 1) & mask();
+    lanes_[i] = l;
+    hashes_[i] = hash;
+    ++used_;
+}
+
+void lane_table::erase(std::size_t place) noexcept {
+    std::size_t gap = place;
+    for (std::size_t i = (gap + 1) & mask(); lanes_[i] != nullptr; i = (i + 1) & mask()) {
+        // The lane at i may move into the gap unless its own place lies behind the gap.
+        const std::size_t from_home = (i - hashes_[i]) & mask();
+        const std::size_t from_gap = (i - gap) & mask();
+        if (from_home >= from_gap) {
+            lanes_[gap] = lanes_[i];
+            hashes_[gap] = hashes_[i];
+            gap = i;
+        }
+    }
+    lanes_[gap] = nullptr;
+    --used_;
+}
+
+void lane_table::resize(std::size_t places) {
+    std::vector<lane*> lanes(places);
+    std::vector<std::uint32_t> hashes(places);
+    lanes.swap(lanes_);
+    hashes.swap(hashes_);
+    used_ = 0;
+    sweep_at_ = 0;
+    for (std::size_t i = 0; i < lanes.size(); ++i)
+        if (lanes[i] != nullptr)
+            insert(lanes[i], hashes[i]);
+}
+
+void lane_table::make_room() {
+    if (!lanes_.empty()) {
+        sweep_at_ = 0;
+        const auto places = lanes_.size();
+        sweep_locked(places);
+        // Worth the sweep where it made a quarter of the table free; else sweeps would come ever more often.
+        if (lanes_.size() < places || used_ * 8 < places * 5)
+            return;
+    }
+    resize(std::max<std::size_t>(8, lanes_.size() * 2));
+}
+
+std::size_t lane_table::sweep_locked(std::size_t most) noexcept {
+    for (; most > 0 && sweep_at_ < lanes_.size(); --most) {
+        lane* const l = lanes_[sweep_at_];
+        if (l != nullptr && l->state == lane_state::idle && l->pins == 0) {
+            erase(sweep_at_); // may move another lane here: look at this place again
+            maker_->free(l);
+        } else {
+            ++sweep_at_;
+        }
+    }
+    if (sweep_at_ < lanes_.size())
+        return lanes_.size() - sweep_at_;
+    sweep_at_ = 0;
+    if (lanes_.size() > 8 && used_ * 8 < lanes_.size()) {
+        try {
+            auto places = lanes_.size();
+            while (places > 8 && used_ * 4 < places)
+                places /= 2;
+            resize(places);
+        } catch (const std::bad_alloc&) { // NOLINT(bugprone-empty-catch): it stays as large as it is
+        }
+    }
+    return 0;
+}
+
+} // namespace taskpool::detail

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// Key -> lane: look-up, creation and reclamation, for one shard of the keys.
+//
+// An open-addressing table with linear probing (and deletion by shifting back, Knuth vol. 3, 6.4, algorithm R), kept at
+// most 7/8 full. Hashes lie beside the pointers, so that probing touches a lane only when its hash is the right one.
+// Nobody frees a lane when it goes idle: it may be wanted again at once. Idle lanes are swept when the table would have
+// to grow, and by the keeper in passing, so that a key is forgotten within about a second (G7).
+//
+//   I-TABLE-1  Every lane of the shard is in the table exactly once, reachable from its hash's place without a gap.
+//   I-TABLE-2  A lane is freed only in sweep_locked and in the destructor.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "lane.hpp"
+#include "sync.hpp"
+
+namespace taskpool::detail {
+
+/// Where lanes come from: each with its key behind it, in one block.
+class lane_maker {
+  public:
+    lane_maker(const key_type& type, std::shared_ptr<const void> key_functions)
+        : keys(type), functions(std::move(key_functions)),
+          key_offset_((sizeof(lane) + type.alignment - 1) / type.alignment * type.alignment),
+          alignment_(type.alignment > alignof(lane) ? type.alignment : alignof(lane)) {}
+
+    lane* make(const key_view& key, std::uint16_t shard) const; // throws what copying the key throws, std::bad_alloc
+    void free(lane* l) const noexcept;
+    void* key_of(lane& l) const noexcept { return reinterpret_cast<std::byte*>(&l) + key_offset_; }
+    const void* key_of(const lane& l) const noexcept { return reinterpret_cast<const std::byte*>(&l) + key_offset_; }
+
+    const key_type& keys;
+    const std::shared_ptr<const void> functions;
+
+  private:
+    const std::size_t key_offset_;
+    const std::size_t alignment_;
+};
+
+class lane_table {
+  public:
+    lane_table() = default;
+    lane_table(const lane_table&) = delete;
+    lane_table& operator=(const lane_table&) = delete;
+    ~lane_table();
+
+    /// REQUIRES: called once, before anything else.
+    void use(const lane_maker& maker) noexcept { maker_ = &maker; }
+
+    // All that follows REQUIRES the shard's lock.
+
+    /// The key's lane or null.
+    lane* find_locked(const key_view& key, std::uint32_t hash) const;
+
+    /// The key's lane, made idle when there was none. Strong guarantee.
+    lane& find_or_make_locked(const key_view& key, std::uint32_t hash, std::uint16_t shard);
+
+    /// Frees idle, unpinned lanes among the next `most` places, going round. Returns how many places are left until the
+    /// whole table has been seen once; shrinks the table then, where that is worth it.
+    std::size_t sweep_locked(std::size_t most) noexcept;
+
+    std::size_t size_locked() const noexcept { return used_; }
+
+    /// All lanes, null where a place is empty. Changed by find_or_make_locked and sweep_locked.
+    const std::vector<lane*>& places_locked() const noexcept { return lanes_; }
+
+  private:
+    std::size_t mask() const noexcept { return lanes_.size() - 1; }
+    void insert(lane* l, std::uint32_t hash) noexcept;
+    void erase(std::size_t place) noexcept;
+    void resize(std::size_t places);
+    void make_room();
+
+    const lane_maker* maker_ = nullptr;
+    std::vector<lane*> lanes_;          // a power of two of places, or none
+    std::vector<std::uint32_t> hashes_; // of the lanes at the same places
+    std::size_t used_ = 0;
+    std::size_t sweep_at_ = 0;
+};
+
+} // namespace taskpool::detail

@@ -1,0 +1,554 @@
+// SPDX-License-Identifier: Apache-2.0
+// The life of a pool: start, close, drain, cancel, stop; lanes going idle and suspended; looking at it all.
+#include <algorithm>
+#include <bit>
+#include <cstdio>
+#include <mutex>
+#include <stdexcept>
+
+#include "pool_core.hpp"
+#include "wait_graph.hpp"
+
+namespace taskpool::detail {
+
+namespace {
+
+options checked(options settings) {
+    const auto refuse = [](const char* why) { throw std::invalid_argument(std::string("taskpool::options: ") + why); };
+    constexpr unsigned most_threads = 1U << 16;
+    if (settings.threads == 0)
+        settings.threads = platform::available_processors();
+    if (settings.max_threads == 0)
+        settings.max_threads = std::max(1024U, settings.threads);
+    if (settings.threads > most_threads || settings.max_threads > most_threads)
+        refuse("more than 65,536 threads");
+    if (settings.max_threads < settings.threads)
+        refuse("max_threads is less than threads");
+    if (settings.lane_capacity < 1 || settings.lane_capacity > 1'000'000'000)
+        refuse("lane_capacity is not from 1 to 1,000,000,000");
+    if (settings.pool_capacity < 1)
+        refuse("pool_capacity is 0");
+    return settings;
+}
+
+std::size_t shards_for(unsigned threads) { return std::clamp<std::size_t>(std::bit_ceil(threads * 16U), 64, 1024); }
+
+// --- Fork: a child has one thread, and locks that others held at that moment stay locked for ever.
+
+/// All pools of the process. Never destroyed: static pools may outlive any other static object.
+struct pool_registry {
+    sync::mutex mutex;
+    std::vector<pool_core*> pools; // under mutex
+
+    static pool_registry& instance() {
+        static pool_registry& registry = [] () -> pool_registry& {
+            static auto* const made = new pool_registry;
+            platform::at_fork([] { instance().mutex.lock(); }, [] { instance().mutex.unlock(); },
+                              [] {
+                                  for (pool_core* core : instance().pools)
+                                      core->forked.store(true, std::memory_order_relaxed); // see is_forked
+                                  instance().pools.clear();
+                                  instance().mutex.unlock();
+                              });
+            return *made;
+        }();
+        return registry;
+    }
+};
+
+} // namespace
+
+// --- Construction and destruction --------------------------------------------------------------------------------------
+
+pool_core::pool_core(options given, const key_type& keys, std::shared_ptr<const void> functions)
+    : settings(checked(std::move(given))), maker(keys, std::move(functions)), shards(shards_for(settings.threads)),
+      queues(settings.threads), workers_at(settings.threads, settings.max_threads), gate(settings.pool_capacity),
+      hottest(maker), queues_seen_(settings.threads) {
+    for (auto& s : shards)
+        s.table.use(maker);
+    auto& registry = pool_registry::instance();
+    const std::lock_guard lock(registry.mutex);
+    registry.pools.push_back(this);
+}
+
+pool_core::~pool_core() {
+    auto& registry = pool_registry::instance();
+    const std::lock_guard lock(registry.mutex);
+    std::erase(registry.pools, this);
+}
+
+std::shared_ptr<pool_core> make_core(options settings, const key_type& keys, std::shared_ptr<const void> functions) {
+    auto core = std::make_shared<pool_core>(std::move(settings), keys, std::move(functions));
+    if (core->settings.autostart)
+        core->start();
+    return core;
+}
+
+void pool_core::destroy() noexcept {
+    if (is_forked()) {
+        self_ = shared_from_this(); // its memory is left be: another thread may have been changing it
+        return;
+    }
+    const running_job* const job = current_job();
+    if (job == nullptr || &job->core != this) {
+        try {
+            stop();
+        } catch (const std::exception& error) {
+            // Only starting threads for jobs that must run can fail: then there is nobody to run them.
+            std::fprintf(stderr, "taskpool: a pool could not be stopped: %s\n", error.what());
+            self_ = shared_from_this();
+        }
+        return;
+    }
+    // One of the pool's own jobs destroys it: somebody else waits for the end of that job.
+    {
+        const std::lock_guard lock(lifecycle_);
+        begin_stop();
+    }
+    self_ = shared_from_this(); // kept for ever if not even one thread can be had
+    try {
+        platform::start_thread(
+            [](void* core) {
+                const auto last = std::move(static_cast<pool_core*>(core)->self_);
+                last->stop();
+            },
+            this, settings.name, 0)
+            .detach();
+    } catch (const std::exception&) { // NOLINT(bugprone-empty-catch): see above
+    }
+}
+
+void pool_core::start() {
+    const std::lock_guard lock(lifecycle_);
+    if (!is_forked() && !started_ && !ended_)
+        start_locked();
+}
+
+void pool_core::start_locked() {
+    keeper_ends_.store(false, std::memory_order_relaxed); // read by a thread that does not run yet
+    keeper_ = platform::start_thread(keep, this, settings.name, settings.max_threads);
+    const std::lock_guard lock(workers_mutex_);
+    for (unsigned i = 0; i < settings.threads; ++i) {
+        workers_at.add_working(1);
+        try {
+            add_worker_locked();
+        } catch (const std::exception&) {
+            workers_at.add_working(-1);
+            threads_refused_.fetch_add(1, std::memory_order_relaxed); // a figure by itself
+            if (threads_running_ > 0)
+                break; // it works with what it has; the keeper goes on trying
+            keeper_ends_.store(true, std::memory_order_relaxed); // ordered by the event's lock
+            poke_keeper();
+            keeper_.join();
+            throw;
+        }
+    }
+    started_ = true;
+}
+
+// --- Closing and stopping ----------------------------------------------------------------------------------------------
+
+void pool_core::close() noexcept {
+    if (is_forked())
+        return;
+    for (auto& s : shards) {
+        const std::lock_guard lock(s.lock);
+        s.closed = true;
+    }
+    waiting_room.wake_all();
+}
+
+/// Everything of stop() that does not wait. REQUIRES: lifecycle_.
+void pool_core::begin_stop() noexcept {
+    // relaxed: a request; what must not be missed goes through the shards' locks below.
+    if (stopping.exchange(true, std::memory_order_relaxed))
+        return;
+    close();
+    for (auto& s : shards) {
+        s.lock.lock();
+        s.frozen = true; // closed and frozen: the table no longer changes
+        for (std::size_t i = 0; i < s.table.places_locked().size(); ++i) {
+            lane* const l = s.table.places_locked()[i];
+            if (l == nullptr || l->state == lane_state::idle)
+                continue;
+            cut_jobs cut;
+            std::stop_source stop{std::nostopstate};
+            {
+                const std::lock_guard lock(l->head_lock);
+                if (!l->has_must_run) // else the lane's workers tell the jobs apart
+                    cut = l->cut_locked();
+                if (l->extras != nullptr)
+                    stop = l->extras->stop;
+            }
+            s.discarded += cut.count;
+            s.budget += cut.count;
+            ++l->pins;
+            s.lock.unlock();
+            discarded_by_stop_.fetch_add(cut.count, std::memory_order_relaxed); // a figure, read after the join
+            stop.request_stop();
+            discard_all(*l, cut, discard_reason::stopped);
+            s.lock.lock();
+            --l->pins;
+        }
+        s.lock.unlock();
+    }
+}
+
+stop_report pool_core::stop() {
+    if (is_forked())
+        return {};
+    if (const running_job* const job = current_job(); job != nullptr && &job->core == this)
+        throw deadlock_error("stop() inside a job waits for the job itself", {describe(job->in)});
+    const std::lock_guard lock(lifecycle_);
+    if (ended_)
+        return report_;
+    begin_stop();
+    if (!started_ && active_keys() > 0)
+        start_locked(); // jobs that must run
+    if (started_) {
+        drain({patience::for_ever});
+        workers_at.close();
+        keeper_ends_.store(true, std::memory_order_relaxed); // ordered by the event's lock
+        poke_keeper();
+        keeper_.join();
+        const std::lock_guard workers_lock(workers_mutex_);
+        for (const auto& w : workers_) {
+            if (!w->thread.joinable())
+                continue;
+            w->thread.join();
+            --threads_running_;
+        }
+    }
+    const auto now = stats();
+    report_ = {now.finished, now.discarded, discarded_by_stop_.load(std::memory_order_relaxed)};
+    for (const auto& w : workers_)
+        report_.discarded_by_stop += w->discarded.get();
+    ended_ = true;
+    return report_;
+}
+
+std::size_t pool_core::cancel(const key_view& key) {
+    if (is_forked())
+        return 0;
+    const auto [s, hash] = place_of(key);
+    lane* l = nullptr;
+    cut_jobs cut;
+    std::stop_source stop{std::nostopstate};
+    {
+        const std::lock_guard shard_lock(s.lock);
+        l = s.table.find_locked(key, hash);
+        if (l == nullptr || l->state == lane_state::idle)
+            return 0;
+        ++l->pins;
+        const std::lock_guard lock(l->head_lock);
+        cut = l->cut_locked();
+        s.discarded += cut.count;
+        s.budget += cut.count;
+        if (l->has_job) {
+            // relaxed: a request; see lane::end_job_locked for its end.
+            l->cancelled.store(true, std::memory_order_relaxed);
+            if (l->extras != nullptr)
+                stop = l->extras->stop;
+        }
+    }
+    const std::size_t count = cut.count;
+    stop.request_stop();
+    waiting_room.wake(l, count);
+    discard_all(*l, cut, discard_reason::cancelled);
+    unpin(*l);
+    return count;
+}
+
+void pool_core::discard_all(lane& l, cut_jobs& cut, discard_reason why) noexcept {
+    job_slot job;
+    while (cut.next(job))
+        discard_job(l, job, why);
+}
+
+// --- Idle and suspended lanes ------------------------------------------------------------------------------------------
+
+bool pool_core::any_ready() const noexcept {
+    return std::any_of(queues.begin(), queues.end(), [](const ready_queue& queue) { return !queue.is_empty(); });
+}
+
+void pool_core::wake_if_ready() noexcept {
+    if (workers_at.wants_waking() && any_ready())
+        workers_at.unpark_one();
+}
+
+bool pool_core::let_go(lane& l) noexcept {
+    shard& s = shard_of(l);
+    const std::lock_guard lock(s.lock);
+    // relaxed: `pushed` under the shard's lock, `taken` as the owner.
+    if (l.pushed.load(std::memory_order_relaxed) != static_cast<std::uint32_t>(l.taken.load(std::memory_order_relaxed)))
+        return false;
+    l.state = lane_state::idle;
+    l.rewind_locked();
+    note_idle_locked(s);
+    return true;
+}
+
+/// A lane of the shard has just gone idle. REQUIRES: the shard's lock.
+void pool_core::note_idle_locked(shard& s) noexcept {
+    --s.active;
+    if (!s.idle_wanted && (!s.drained_wanted || s.active > 0))
+        return;
+    s.idle_wanted = s.drained_wanted = false;
+    const std::lock_guard lock(quiet_);
+    ++quiet_epoch_;
+    quiet_changed_.notify_all();
+}
+
+void pool_core::release_hold(lane& l) noexcept {
+    if (is_forked())
+        return;
+    shard& s = shard_of(l);
+    tick age = 0;
+    {
+        const std::lock_guard shard_lock(s.lock);
+        const std::lock_guard lock(l.head_lock);
+        if (--l.extras->holds > 0 || l.state != lane_state::suspended)
+            return; // others hold it, or the job has not returned
+        l.end_job_locked();
+        --s.suspended;
+        ++s.finished_held;
+        const job_slot* const front = l.front_locked();
+        if (front == nullptr) {
+            l.state = lane_state::idle;
+            l.rewind_locked();
+            note_idle_locked(s);
+            return;
+        }
+        l.state = lane_state::active;
+        age = front->submitted;
+    }
+    enqueue(l, age); // ours since it is active and in no queue
+}
+
+bool pool_core::drain(patience wait) {
+    if (is_forked())
+        return true;
+    if (const running_job* const job = current_job(); job != nullptr && &job->core == this)
+        throw deadlock_error("drain() inside a job waits for the job itself", {describe(job->in)});
+    // Idle twice with nothing accepted in between: then all shards were idle at one moment.
+    const auto look = [&](std::uint64_t& accepted) {
+        bool idle = true;
+        accepted = 0;
+        for (auto& s : shards) {
+            const std::lock_guard lock(s.lock);
+            idle &= s.active == 0;
+            s.drained_wanted = s.active > 0;
+            accepted += s.accepted;
+        }
+        return idle;
+    };
+    for (;;) {
+        std::unique_lock lock(quiet_);
+        const auto epoch = quiet_epoch_;
+        lock.unlock();
+        std::uint64_t first = 0;
+        std::uint64_t second = 0;
+        if (look(first)) {
+            if (look(second) && first == second)
+                return true;
+            continue;
+        }
+        lock.lock();
+        const auto changed = [&] { return quiet_epoch_ != epoch; };
+        if (wait.kind == patience::for_ever)
+            quiet_changed_.wait(lock, changed);
+        else if (!quiet_changed_.wait_until(lock, wait.deadline, changed))
+            return false;
+    }
+}
+
+bool pool_core::drain(const key_view& key, patience wait) {
+    if (is_forked())
+        return true;
+    const auto [s, hash] = place_of(key);
+    lane* l = nullptr;
+    bool needs_thread = true;
+    {
+        const std::lock_guard lock(s.lock);
+        l = s.table.find_locked(key, hash);
+        if (l == nullptr || l->state == lane_state::idle)
+            return true;
+        needs_thread = l->state != lane_state::suspended || l->waiting() > 0;
+        ++l->pins;
+    }
+    struct unpin_at_end {
+        pool_core& core;
+        lane& l;
+        ~unpin_at_end() { core.unpin(l); }
+    } unpins{*this, *l};
+    const job_wait waits(current_job(), {l, nullptr, needs_thread}, wait.kind == patience::until_deadline);
+    for (;;) {
+        std::unique_lock lock(quiet_);
+        const auto epoch = quiet_epoch_;
+        lock.unlock();
+        {
+            const std::lock_guard shard_lock(s.lock);
+            if (l->state == lane_state::idle)
+                return true;
+            s.idle_wanted = true;
+        }
+        lock.lock();
+        const auto changed = [&] { return quiet_epoch_ != epoch; };
+        if (wait.kind == patience::for_ever)
+            quiet_changed_.wait(lock, changed);
+        else if (!quiet_changed_.wait_until(lock, wait.deadline, changed))
+            return false;
+    }
+}
+
+// --- Handles -----------------------------------------------------------------------------------------------------------
+
+lane* pool_core::acquire_lane(const key_view& key) {
+    if (is_forked())
+        throw std::logic_error("taskpool: a pool does not survive fork()");
+    const auto [s, hash] = place_of(key);
+    const std::lock_guard lock(s.lock);
+    lane& l = s.table.find_or_make_locked(key, hash, static_cast<std::uint16_t>(&s - shards.data()));
+    ++l.pins;
+    return &l;
+}
+
+void pool_core::share_lane(lane& l) noexcept {
+    if (is_forked())
+        return;
+    const std::lock_guard lock(shard_of(l).lock);
+    ++l.pins;
+}
+
+void pool_core::unpin(lane& l) noexcept {
+    if (is_forked())
+        return;
+    const std::lock_guard lock(shard_of(l).lock);
+    --l.pins;
+}
+
+// --- Looking -----------------------------------------------------------------------------------------------------------
+
+std::size_t pool_core::active_keys() const noexcept {
+    std::size_t count = 0;
+    if (is_forked())
+        return count;
+    for (auto& s : shards) {
+        const std::lock_guard lock(s.lock);
+        count += s.active;
+    }
+    return count;
+}
+
+void pool_core::visit_active_keys(key_visitor visitor) {
+    if (is_forked())
+        return;
+    for (auto& s : shards) {
+        const std::lock_guard lock(s.lock);
+        for (const lane* const l : s.table.places_locked())
+            if (l != nullptr && l->state != lane_state::idle)
+                visitor.visit(visitor.self, maker.key_of(*l), 0, 0);
+    }
+}
+
+std::uint64_t pool_core::taken_by_workers() const noexcept {
+    std::uint64_t taken = 0;
+    const std::lock_guard lock(workers_mutex_);
+    for (const auto& w : workers_)
+        taken += w->taken.get();
+    return taken;
+}
+
+pool_stats pool_core::stats() const {
+    pool_stats all;
+    if (is_forked())
+        return all;
+    std::uint64_t taken = 0;
+    {
+        const std::lock_guard lock(workers_mutex_);
+        for (const auto& w : workers_) {
+            all.finished += w->finished.get();
+            all.failed += w->failed.get();
+            all.discarded += w->discarded.get();
+            taken += w->taken.get();
+            all.running += w->job_sequence.load(std::memory_order_relaxed) % 2; // a figure by itself
+            for (std::size_t i = 0; i < w->wait_times.size(); ++i) {
+                all.wait_time.counts[i] += w->wait_times[i].get();
+                all.run_time.counts[i] += w->run_times[i].get();
+            }
+        }
+        all.threads = threads_running_;
+    }
+    std::uint64_t discarded_in_lanes = 0;
+    for (auto& s : shards) {
+        const std::lock_guard lock(s.lock);
+        all.accepted += s.accepted;
+        discarded_in_lanes += s.discarded;
+        all.finished += s.finished_held;
+        all.rejected += s.rejected.load(std::memory_order_relaxed); // a figure by itself
+        all.active_keys += s.active;
+        all.suspended_lanes += s.suspended;
+    }
+    all.discarded += discarded_in_lanes;
+    const auto left = taken + discarded_in_lanes;
+    all.waiting = all.accepted > left ? all.accepted - left : 0;
+    for (const auto& queue : queues)
+        all.ready_lanes += queue.state().lanes;
+    all.blocked_threads = static_cast<std::size_t>(std::max(0, workers_at.blocked()));
+    all.threads_refused = threads_refused_.load(std::memory_order_relaxed); // a figure by itself
+    return all;
+}
+
+// --- Reporting -----------------------------------------------------------------------------------------------------------
+
+std::string pool_core::describe(const lane& l) const noexcept {
+    try {
+        return maker.keys.describe(maker.key_of(l));
+    } catch (...) {
+        return {};
+    }
+}
+
+void pool_core::report_failure(std::string_view key, std::exception_ptr error) const noexcept {
+    try {
+        if (settings.on_failure) {
+            settings.on_failure({key, error});
+            return;
+        }
+        const char* what = "an exception that is not a std::exception";
+        try {
+            std::rethrow_exception(error);
+        } catch (const std::exception& exception) {
+            what = exception.what();
+            std::fprintf(stderr, "taskpool: a job of key \"%.*s\" failed: %s\n", static_cast<int>(std::min<std::size_t>(key.size(), 200)),
+                         key.data(), what);
+        } catch (...) {
+            std::fprintf(stderr, "taskpool: a job of key \"%.*s\" failed: %s\n", static_cast<int>(std::min<std::size_t>(key.size(), 200)),
+                         key.data(), what);
+        }
+    } catch (...) { // NOLINT(bugprone-empty-catch): a handler must not throw; see options.hpp
+    }
+}
+
+void pool_core::discard_job(const lane& l, job_slot& job, discard_reason why) noexcept {
+    if (settings.on_discard) {
+        const auto key = describe(l);
+        try {
+            settings.on_discard({key, why});
+        } catch (...) { // NOLINT(bugprone-empty-catch): a handler must not throw; see options.hpp
+        }
+    }
+    destroy_job(l, job);
+}
+
+void pool_core::destroy_job(const lane& l, job_slot& job) noexcept {
+    if (job.ops->destroy == nullptr)
+        return;
+    try {
+        job.ops->destroy(job.storage);
+    } catch (...) {
+        report_failure(describe(l), std::current_exception());
+    }
+}
+
+} // namespace taskpool::detail

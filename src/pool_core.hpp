@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+// The pool: what its parts share, and who may touch what. The parts are in files of their own:
+//
+//   lane, lane_table   one key's FIFO; key -> lane           pool.cpp      start, close, drain, cancel, stop, looking
+//   ready_queue        ready lanes by age                    submit.cpp    submit, and waiting for room
+//   parking, worker    who runs, who sleeps                  elastic.cpp   the keeper: clock, blocked workers, sweeping
+//   room, gate         waiting for room; the pool's capacity wait_graph    cycles of waits
+//
+// Order of locks: lifecycle_, the wait graph's, gate, one shard's, one lane's head. None is held while a handler, a job or
+// a job's destructor runs. A ready queue's, the room's, parking's and quiet_'s are taken last, and nothing under them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "gate.hpp"
+#include "hot_keys.hpp"
+#include "lane_table.hpp"
+#include "parking.hpp"
+#include "ready_queue.hpp"
+#include "room.hpp"
+#include "shard.hpp"
+#include "sync.hpp"
+#include "tick_clock.hpp"
+#include "worker.hpp"
+
+namespace taskpool::detail {
+
+class pool_core : public std::enable_shared_from_this<pool_core> {
+  public:
+    pool_core(options settings, const key_type& keys, std::shared_ptr<const void> functions);
+    ~pool_core();
+
+    // --- Constant after construction. First of all, since the other parts refer to it.
+    const options settings;
+    const lane_maker maker;
+    std::vector<shard> shards; // a power of two
+
+    // --- Parts, each with its own rules
+    std::vector<ready_queue> queues; // one for each of `threads` homes
+    tick_clock clock;
+    parking workers_at;
+    pool_gate gate;
+    room waiting_room;
+    hot_keys hottest;
+    sync::atomic<bool> stopping{false}; // written under lifecycle_; jobs ask it
+    sync::atomic<bool> forked{false};   // this is the child of a fork: every call returns at once
+    sync::atomic<bool> pool_room_wanted{false};
+    sync::atomic<int> waiting_workers{0}; // whose jobs are in a wait of ours that has no deadline
+
+    // --- Submitting (submit.cpp)
+    submit_result submit(const key_view& key, job_source& job, const job_options& how, patience wait);
+    submit_result submit(lane& l, job_source& job, const job_options& how, patience wait);
+
+    // --- Between push and worker
+    shard& shard_of(const lane& l) noexcept { return shards[l.shard]; }
+    std::pair<shard&, std::uint32_t> place_of(const key_view& key) noexcept; // and the hash for the table
+    /// Queues a lane that the caller owns, and sees to it that somebody serves it.
+    void enqueue(lane& l, tick age) noexcept;
+    bool any_ready() const noexcept; // with each queue's lock in turn
+    /// Wakes a worker if one is wanted and a lane is ready. For those who end a search or a job's claim on a thread.
+    void wake_if_ready() noexcept;
+    /// The owner has found the lane empty. Whether it went idle; if not, jobs came meanwhile.
+    bool let_go(lane& l) noexcept;
+    void note_idle_locked(shard& s) noexcept;
+    void release_hold(lane& l) noexcept;
+
+    // --- Blocked workers (elastic.cpp)
+    void enter_blocking(worker& w) noexcept;
+    void leave_blocking(worker& w) noexcept;
+    void unblock(worker& w) noexcept;
+    void poke_keeper() noexcept { keeper_woken_.signal(); }
+
+    // --- The contract (pool.cpp)
+    void start();
+    void close() noexcept;
+    bool drain(patience wait);
+    bool drain(const key_view& key, patience wait);
+    std::size_t cancel(const key_view& key);
+    stop_report stop();
+    void destroy() noexcept;
+    lane* acquire_lane(const key_view& key);
+    void share_lane(lane& l) noexcept;
+    void unpin(lane& l) noexcept;
+    std::size_t active_keys() const noexcept;
+    void visit_active_keys(key_visitor visitor);
+    pool_stats stats() const;
+
+    // --- Reporting
+    std::string describe(const lane& l) const noexcept;
+    void report_failure(std::string_view key, std::exception_ptr error) const noexcept;
+    /// Reports and destroys a job that will not run. REQUIRES: no lock held; the lane's key stays.
+    void discard_job(const lane& l, job_slot& job, discard_reason why) noexcept;
+    void destroy_job(const lane& l, job_slot& job) noexcept;
+
+    /// Jobs that workers have taken, discarded ones included. Not ahead of the truth.
+    std::uint64_t taken_by_workers() const noexcept;
+
+    /// Who called fork() must not touch what other threads may have held.
+    bool is_forked() const noexcept {
+        // relaxed: written in the child before it has a second thread.
+        return forked.load(std::memory_order_relaxed);
+    }
+    bool is_stopping() const noexcept {
+        // relaxed: a request, which publishes nothing; jobs see it soon.
+        return stopping.load(std::memory_order_relaxed);
+    }
+  private:
+    friend struct worker;
+
+    enum class attempt { accepted, stopped, lane_full, pool_full };
+    template <class Find>
+    submit_result submit(shard& s, Find find, job_source& job, const job_options& how, patience wait);
+    attempt push_locked(shard& s, lane& l, job_source& job, const job_options& how, tick now, job_slot& dropped,
+                        bool& ready);
+    bool wait_for_room(lane& l, bool in_pool, patience wait, submit_result& refusal);
+    bool claim_room(lane& l, bool in_pool) noexcept;
+    void discard_all(lane& l, cut_jobs& cut, discard_reason why) noexcept;
+
+    void begin_stop() noexcept;
+    void start_locked();
+    void add_worker_locked();
+
+    // The keeper (elastic.cpp)
+    static void keep(void* self) noexcept;
+    bool keeper_tick() noexcept;
+    unsigned find_blocked() noexcept;
+    void add_workers(std::size_t count) noexcept;
+    void retire_workers() noexcept;
+    bool sweep(std::size_t shards_to_do) noexcept;
+    bool doze() noexcept;
+
+    sync::event keeper_woken_;
+    sync::atomic<bool> keeper_ends_{false};
+    sync::atomic<std::uint64_t> threads_refused_{0};
+    sync::atomic<std::uint64_t> discarded_by_stop_{0};
+
+    // Waiting for idleness: drainers, and those who tell them.
+    sync::mutex quiet_;
+    sync::condition_variable quiet_changed_;
+    std::uint64_t quiet_epoch_ = 0; // under quiet_
+
+    // --- Under lifecycle_
+    sync::mutex lifecycle_;
+    bool started_ = false;
+    bool ended_ = false;
+    stop_report report_;
+    std::thread keeper_;
+
+    // --- Under workers_mutex_: the list; the workers live until the pool ends.
+    mutable sync::mutex workers_mutex_;
+    std::vector<std::unique_ptr<worker>> workers_;
+    std::size_t threads_running_ = 0;
+
+    // --- The keeper's
+    struct queue_seen {
+        std::uint64_t pops = 0;
+    };
+    std::vector<queue_seen> queues_seen_;
+    std::size_t sweep_shard_ = 0;
+    tick swept_ = 0;
+    std::uint64_t taken_seen_ = 0;
+    unsigned quiet_ticks_ = 0;
+
+    std::shared_ptr<pool_core> self_; // keeps the memory of a pool whose process was forked
+};
+
+/// While one lives, the calling job's thread counts as blocked. For waits inside jobs.
+class blocking_wait {
+  public:
+    explicit blocking_wait(running_job* job) noexcept : job_(job) {
+        if (job_ != nullptr)
+            job_->core.enter_blocking(job_->by);
+    }
+    ~blocking_wait() {
+        if (job_ != nullptr)
+            job_->core.leave_blocking(job_->by);
+    }
+    blocking_wait(const blocking_wait&) = delete;
+    blocking_wait& operator=(const blocking_wait&) = delete;
+
+  private:
+    running_job* const job_;
+};
+
+} // namespace taskpool::detail

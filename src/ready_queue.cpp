@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ready_queue.hpp"
+
+#include <mutex>
+#include <new>
+
+namespace taskpool::detail {
+
+void ready_queue::push(lane& l, tick age) noexcept {
+    const std::lock_guard lock(lock_);
+    l.next_ready = nullptr;
+    ++lanes_;
+    // The first bucket that is not older. Mostly the last one, or the end.
+    std::size_t i = buckets_;
+    while (i > 0 && buckets_ - i < 2 && !older(at(i - 1).age, age))
+        --i;
+    if (i > 0 && !older(at(i - 1).age, age)) {
+        std::size_t low = 0;
+        while (low < i) {
+            const auto middle = (low + i) / 2;
+            if (older(at(middle).age, age))
+                low = middle + 1;
+            else
+                i = middle;
+        }
+    }
+    const bool exists = i < buckets_ && at(i).age == age;
+    if (!exists && (buckets_ < ring_.size() || grow())) {
+        insert_bucket(i, l, age);
+    } else {
+        bucket& b = at(i < buckets_ ? i : i - 1);
+        b.last->next_ready = &l;
+        b.last = &l;
+    }
+    publish_front();
+}
+
+lane* ready_queue::pop() noexcept {
+    const std::lock_guard lock(lock_);
+    if (buckets_ == 0)
+        return nullptr;
+    bucket& b = at(0);
+    lane* const l = b.first;
+    b.first = l->next_ready;
+    --lanes_;
+    ++pops_;
+    if (b.first == nullptr) {
+        begin_ = (begin_ + 1) & (ring_.size() - 1);
+        --buckets_;
+        publish_front();
+    }
+    return l;
+}
+
+ready_queue::state_t ready_queue::state() const noexcept {
+    const std::lock_guard lock(lock_);
+    return {lanes_, pops_};
+}
+
+void ready_queue::insert_bucket(std::size_t place, lane& l, tick age) noexcept {
+    for (std::size_t i = buckets_; i > place; --i)
+        at(i) = at(i - 1);
+    ++buckets_;
+    at(place) = {age, &l, &l};
+}
+
+bool ready_queue::grow() noexcept {
+    try {
+        std::vector<bucket> larger(ring_.size() * 2);
+        for (std::size_t i = 0; i < buckets_; ++i)
+            larger[i] = at(i);
+        ring_.swap(larger);
+        begin_ = 0;
+        return true;
+    } catch (const std::bad_alloc&) {
+        return false;
+    }
+}
+
+void ready_queue::publish_front() noexcept {
+    const std::uint64_t front = buckets_ == 0 ? none : at(0).age;
+    // relaxed: written under the lock only, and read as a hint.
+    if (front_.load(std::memory_order_relaxed) != front)
+        front_.store(front, std::memory_order_relaxed);
+}
+
+} // namespace taskpool::detail

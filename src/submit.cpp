@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+// From submit to the queue: find the lane, push, queue the lane if it was idle. And what happens when there is no room.
+#include <bit>
+#include <mutex>
+
+#include "pool_core.hpp"
+#include "wait_graph.hpp"
+
+namespace taskpool::detail {
+
+namespace {
+
+constexpr int spins_before_sleeping = 100; // some microseconds: what a worker needs for a lane of empty jobs
+
+/// Spreads whatever the user's hash yields over all bits (the finalizer of MurmurHash3, Appleby 2011).
+std::uint64_t mix(std::uint64_t h) noexcept {
+    h ^= h >> 33;
+    h *= 0xFF51AFD7ED558CCDU;
+    h ^= h >> 33;
+    h *= 0xC4CEB9FE1A85EC53U;
+    return h ^ (h >> 33);
+}
+
+} // namespace
+
+std::pair<shard&, std::uint32_t> pool_core::place_of(const key_view& key) noexcept {
+    const auto h = mix(key.hash);
+    return {shards[(h >> 32) & (shards.size() - 1)], static_cast<std::uint32_t>(h)};
+}
+
+submit_result pool_core::submit(const key_view& key, job_source& job, const job_options& how, patience wait) {
+    const auto [s, hash] = place_of(key);
+    const auto shard_index = static_cast<std::uint16_t>(&s - shards.data());
+    return submit(
+        s, [&, &table = s.table, hash = hash]() -> lane& { return table.find_or_make_locked(key, hash, shard_index); }, job,
+        how, wait);
+}
+
+submit_result pool_core::submit(lane& l, job_source& job, const job_options& how, patience wait) {
+    return submit(shard_of(l), [&]() -> lane& { return l; }, job, how, wait);
+}
+
+template <class Find>
+submit_result pool_core::submit(shard& s, Find find, job_source& job, const job_options& how, patience wait) {
+    submit_result refusal = submit_status::full;
+    for (bool may_wait = wait.kind != patience::none && settings.when_full == overflow::block;;) {
+        if (is_forked()) {
+            refusal = submit_status::stopped;
+            break;
+        }
+        lane* l = nullptr;
+        attempt result{};
+        job_slot dropped;
+        dropped.ops = nullptr;
+        bool ready = false;
+        const tick now = clock.now();
+        {
+            const std::lock_guard lock(s.lock);
+            if (s.closed) {
+                result = attempt::stopped;
+            } else {
+                l = &find();
+                result = push_locked(s, *l, job, how, now, dropped, ready);
+                if (result != attempt::accepted || dropped.ops != nullptr)
+                    ++l->pins; // it is used below, with the lock released
+            }
+        }
+        if (result == attempt::accepted) {
+            if (ready)
+                enqueue(*l, now);
+            if (dropped.ops != nullptr) {
+                discard_job(*l, dropped,
+                            settings.when_full == overflow::keep_latest ? discard_reason::replaced
+                                                                        : discard_reason::dropped_oldest);
+                unpin(*l);
+            }
+            return submit_status::accepted;
+        }
+        if (result == attempt::stopped) {
+            refusal = submit_status::stopped;
+            break;
+        }
+        const bool in_pool = result == attempt::pool_full;
+        bool again = in_pool && gate.grant(shards, s, [&] { return taken_by_workers(); });
+        if (!again && may_wait) {
+            try {
+                again = wait_for_room(*l, in_pool, wait, refusal);
+            } catch (...) {
+                unpin(*l);
+                throw;
+            }
+            if (refusal == submit_status::timed_out) // one last look
+                may_wait = false;
+        }
+        unpin(*l);
+        if (!again)
+            break;
+    }
+    s.rejected.fetch_add(1, std::memory_order_relaxed); // a figure by itself
+    return refusal;
+}
+
+/// Puts the job into the lane if there is room, or makes room by the pool's rule. `ready` says that the lane was idle and
+/// is the caller's now, to be queued. Strong guarantee. REQUIRES: the shard's lock; the shard is not closed.
+pool_core::attempt pool_core::push_locked(shard& s, lane& l, job_source& job, const job_options& how, tick now,
+                                          job_slot& dropped, bool& ready) {
+    const bool keeps_latest = settings.when_full == overflow::keep_latest;
+    const auto limit = keeps_latest ? 1 : static_cast<std::uint32_t>(settings.lane_capacity);
+    const auto waiting = l.waiting_locked(limit);
+    if (waiting >= limit || s.budget == 0) {
+        const bool drops = keeps_latest || settings.when_full == overflow::drop_oldest;
+        if (!drops || waiting == 0)
+            return waiting >= limit ? attempt::lane_full : attempt::pool_full;
+        // With the head locked no worker takes the oldest job meanwhile: one goes, one comes.
+        const std::lock_guard lock(l.head_lock);
+        if (const auto now_waiting = l.waiting(); now_waiting >= limit || (s.budget == 0 && now_waiting > 0)) {
+            l.push_locked(job, now, how.on_stop);
+            l.front_locked();
+            l.take_locked(dropped);
+            ++s.accepted;
+            ++s.discarded;
+            return attempt::accepted;
+        }
+        if (s.budget == 0)
+            return attempt::pool_full;
+    }
+    l.push_locked(job, now, how.on_stop);
+    --s.budget;
+    ++s.accepted;
+    if (l.state == lane_state::idle) {
+        l.state = lane_state::active;
+        ++s.active;
+        ready = true;
+    }
+    return attempt::accepted;
+}
+
+/// Waits until there may be room. False with the reason when it is not to be tried again, and once more true after the
+/// time was up. REQUIRES: the lane is pinned. Throws std::bad_alloc.
+bool pool_core::wait_for_room(lane& l, bool in_pool, patience wait, submit_result& refusal) {
+    running_job* const job = current_job();
+    if (!in_pool && job == nullptr && settings.threads > 0) {
+        for (int i = 0; i < spins_before_sleeping; ++i) {
+            if (l.waiting() <= settings.lane_capacity / 2)
+                return true;
+            sync::pause();
+        }
+    }
+    if (wait.kind == patience::until_deadline && std::chrono::steady_clock::now() >= wait.deadline) {
+        refusal = submit_status::timed_out;
+        return false;
+    }
+    try {
+        const job_wait waits(job, {in_pool ? nullptr : &l, nullptr}, wait.kind == patience::until_deadline);
+        room::waiter waiter(in_pool ? nullptr : &l);
+        waiting_room.enter(waiter);
+        bool in_time = true;
+        if (!claim_room(l, in_pool)) {
+            if (clock.asleep())
+                poke_keeper(); // it looks for room once a tick while somebody waits
+            if (wait.kind == patience::until_deadline)
+                in_time = waiter.wake.wait_until(wait.deadline);
+            else
+                waiter.wake.wait();
+        }
+        waiting_room.leave(waiter);
+        if (!in_time)
+            refusal = submit_status::timed_out;
+        return true;
+    } catch (const deadlock_error& error) {
+        refusal = {submit_status::would_deadlock, std::string(to_string(submit_status::would_deadlock)) + ": " + error.what()};
+        return false;
+    }
+}
+
+/// Whether there is room after all (or no more hope of it); otherwise asks to be told. REQUIRES: entered in the room.
+bool pool_core::claim_room(lane& l, bool in_pool) noexcept {
+    shard& s = shard_of(l);
+    if (in_pool) {
+        // relaxed: if a worker sees it too late, the keeper's next tick wakes us.
+        pool_room_wanted.store(true, std::memory_order_relaxed);
+        if (gate.grant(shards, s, [&] { return taken_by_workers(); }))
+            return true;
+        const std::lock_guard lock(s.lock);
+        return s.closed;
+    }
+    const std::lock_guard shard_lock(s.lock);
+    if (s.closed)
+        return true;
+    const std::lock_guard lock(l.head_lock);
+    if (l.waiting() < settings.lane_capacity)
+        return true;
+    l.room_wanted = true;
+    return false;
+}
+
+void pool_core::enqueue(lane& l, tick age) noexcept {
+    queues[l.shard % queues.size()].push(l, age);
+    if (workers_at.wants_waking())
+        workers_at.unpark_one();
+    if (clock.asleep())
+        poke_keeper();
+}
+
+} // namespace taskpool::detail

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "wait_graph.hpp"
+
+#include <algorithm>
+#include <mutex>
+
+namespace taskpool::detail {
+
+wait_graph& wait_graph::instance() noexcept {
+    static auto* const graph = new wait_graph; // never destroyed: static pools may outlive other static objects
+    return *graph;
+}
+
+const wait_graph::wait* wait_graph::wait_of(const lane* l) const noexcept {
+    const auto at = std::find_if(waits_.begin(), waits_.end(), [&](const wait& w) { return &w.job->in == l; });
+    return at == waits_.end() ? nullptr : &*at;
+}
+
+/// Whether the lane's current job, if it waits, can go on. `path` collects the lanes that were passed: the cycle, when it
+/// cannot.
+bool wait_graph::can_go_on(const lane* l, std::vector<const lane*>& path) const {
+    if (std::find(path.begin(), path.end(), l) != path.end())
+        return false;
+    const wait* const w = wait_of(l);
+    if (w == nullptr)
+        return true;
+    path.push_back(l);
+    if (w->what.for_lane != nullptr)
+        return can_go_on(w->what.for_lane, path);
+    // Room in the pool: any lane with waiting jobs will do. Those that wait themselves are looked at without the locks.
+    std::vector<const lane*> others;
+    for (auto& s : w->job->core.shards) {
+        const std::lock_guard lock(s.lock);
+        for (const lane* const other : s.table.places_locked()) {
+            if (other == nullptr || other->waiting() == 0)
+                continue;
+            if (wait_of(other) == nullptr)
+                return true;
+            others.push_back(other);
+        }
+    }
+    return std::any_of(others.begin(), others.end(), [&](const lane* other) { return can_go_on(other, path); });
+}
+
+bool wait_graph::enter(running_job& job, const target& what, bool has_deadline, refusal& because) {
+    const std::lock_guard lock(mutex_);
+    waits_.push_back({&job, what});
+    std::vector<const lane*> path;
+    if (!can_go_on(&job.in, path)) {
+        for (const lane* const l : path)
+            if (const wait* const w = wait_of(l))
+                because.keys.push_back(w->job->core.describe(*l));
+        because.why = path.size() == 1 && what.for_lane != nullptr ? "a job waits for its own key"
+                      : what.for_lane != nullptr                   ? "jobs of these keys wait for each other"
+                                                                   : "jobs of these keys fill the pool and wait for room in it";
+    } else if (!has_deadline && what.needs_thread &&
+               // relaxed: changed under mutex_ only.
+               job.core.waiting_workers.load(std::memory_order_relaxed) + 1 >=
+                   static_cast<int>(job.core.settings.max_threads)) {
+        because.keys.push_back(job.core.describe(job.in));
+        because.why = "all threads of the pool would wait";
+    }
+    if (because.why.empty() && !has_deadline) {
+        job.core.waiting_workers.fetch_add(1, std::memory_order_relaxed); // as above
+        return true;
+    }
+    std::erase_if(waits_, [&](const wait& w) { return w.job == &job; });
+    return because.why.empty();
+}
+
+void wait_graph::leave(const running_job& job) noexcept {
+    const std::lock_guard lock(mutex_);
+    job.core.waiting_workers.fetch_sub(1, std::memory_order_relaxed); // as above
+    std::erase_if(waits_, [&](const wait& w) { return w.job == &job; });
+}
+
+void wait_graph::forget(const void* future) noexcept {
+    const std::lock_guard lock(mutex_);
+    std::erase_if(waits_, [&](const wait& w) { return w.what.future == future; });
+}
+
+job_wait::job_wait(running_job* job, const wait_graph::target& what, bool has_deadline)
+    : job_(job), recorded_(job != nullptr && !has_deadline) {
+    if (job_ == nullptr)
+        return;
+    wait_graph::refusal because;
+    if (!wait_graph::instance().enter(*job_, what, has_deadline, because)) {
+        std::string text = because.why + ": ";
+        for (const auto& key : because.keys)
+            text += (&key == because.keys.data() ? "\"" : ", \"") + key.substr(0, 200) + "\"";
+        throw deadlock_error(text, std::move(because.keys));
+    }
+    job_->core.enter_blocking(job_->by);
+}
+
+job_wait::~job_wait() {
+    if (job_ == nullptr)
+        return;
+    job_->core.leave_blocking(job_->by);
+    if (recorded_)
+        wait_graph::instance().leave(*job_);
+}
+
+} // namespace taskpool::detail

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who waits for whom among jobs (G9): the graph of waits inside jobs, over all pools of the process, and the search in it
+// before a wait is added. Only waits inside jobs come here, so it costs other calls nothing.
+//
+// A job that waits for a lane's room, for a future of a lane or for a lane to drain waits for that lane's jobs, one after
+// the other (AND). A job that waits for room in the pool waits for any lane with waiting jobs to start one (OR). A lane
+// can go on if no job of it is in the graph, or if what that job waits for can go on. A wait that could not go on is
+// refused, so the graph never holds a cycle, and the last one that would close it gets the error.
+//
+// A wait with a deadline is checked but not recorded: it ends by itself.
+//
+//   I-GRAPH-1  Every recorded wait is of a job that runs; it is taken out before the job's wait returns, or, for a future,
+//              by whoever finishes it, while the lane it names is still there.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <taskpool/detail/core.hpp>
+
+#include "pool_core.hpp"
+
+namespace taskpool::detail {
+
+class wait_graph {
+  public:
+    static wait_graph& instance() noexcept;
+
+    struct target {
+        const lane* for_lane;       // null: for room in the pool
+        const void* future;         // or null
+        bool needs_thread = true;   // whether a thread of the pool must be free for it to end
+    };
+
+    /// Records a wait of `job` and says nothing, or says why it could never end. Throws std::bad_alloc.
+    struct refusal {
+        std::string why;
+        std::vector<std::string> keys;
+    };
+    bool enter(running_job& job, const target& what, bool has_deadline, refusal& because);
+    void leave(const running_job& job) noexcept;
+    /// Takes out who waits for a future that is ready now.
+    void forget(const void* future) noexcept;
+
+  private:
+    struct wait {
+        const running_job* job;
+        target what;
+    };
+    const wait* wait_of(const lane* l) const noexcept;
+    bool can_go_on(const lane* l, std::vector<const lane*>& path) const;
+
+    sync::mutex mutex_;
+    std::vector<wait> waits_; // under mutex_
+};
+
+/// A wait inside a job, from before it begins to after it has ended: recorded, and its thread counted as blocked. Outside
+/// jobs it is nothing.
+class job_wait {
+  public:
+    /// Throws deadlock_error.
+    job_wait(running_job* job, const wait_graph::target& what, bool has_deadline);
+    ~job_wait();
+    job_wait(const job_wait&) = delete;
+    job_wait& operator=(const job_wait&) = delete;
+
+  private:
+    running_job* const job_;
+    const bool recorded_;
+    bool counted_ = false;
+};
+
+} // namespace taskpool::detail

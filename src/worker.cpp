@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+// The loop: find a lane, serve it, park. See lane.hpp for what a lane's owner may do, parking.hpp for why no lane is left
+// lying.
+#include "worker.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <mutex>
+
+#include "pool_core.hpp"
+
+namespace taskpool::detail {
+
+namespace {
+
+thread_local running_job* current = nullptr;
+
+constexpr unsigned jobs_between_looks = 32; // how often a busy worker moves the clock and compares queues
+constexpr int spins_before_parking = 64;    // some microseconds
+
+std::size_t bucket_of(tick duration) noexcept { return std::min<std::size_t>(std::bit_width(duration), 23); }
+
+} // namespace
+
+running_job* current_job() noexcept { return current; }
+
+worker::worker(pool_core& owner, unsigned number) noexcept
+    : core(owner), index(number), home(number % static_cast<unsigned>(owner.queues.size())),
+      random_(0x9E3779B97F4A7C15U * (number + 1)) {}
+
+void worker::main() noexcept {
+    probe = platform::thread_probe::of_this_thread();
+    while (lane* const l = find())
+        serve(*l);
+}
+
+// --- Finding ---------------------------------------------------------------------------------------------------------
+
+lane* worker::find() noexcept {
+    for (;;) {
+        if (!core.workers_at.take_surplus()) {
+            lane* l = take_any();
+            if (l == nullptr && (searching_ || (searching_ = core.workers_at.begin_search())) && spin())
+                l = take_any();
+            if (std::exchange(searching_, false)) {
+                core.workers_at.end_search();
+                if (l != nullptr)
+                    core.wake_if_ready(); // lanes whose pushers relied on this search
+            }
+            if (l != nullptr)
+                return l;
+        }
+        if (!park())
+            return nullptr;
+    }
+}
+
+/// A few microseconds' wait for work, so that a steady stream of it costs no sleep. Whether some may have come.
+bool worker::spin() noexcept {
+    for (int i = 0; i < spins_before_parking; ++i) {
+        for (const auto& queue : core.queues)
+            if (queue.front())
+                return true;
+        sync::pause();
+    }
+    return false;
+}
+
+/// Sleeps until there may be work. False when the worker is to end.
+bool worker::park() noexcept {
+    core.workers_at.park(*this, core.clock.now());
+    // From here on pushers see this worker as parked; what they pushed before is looked for now (parking.hpp).
+    const bool ends = core.workers_at.closed();
+    if ((ends || (core.any_ready() && core.workers_at.working() < static_cast<int>(core.queues.size()))) &&
+        core.workers_at.unpark_self(*this)) {
+        if (!ends || core.any_ready())
+            return true;
+        core.workers_at.add_working(-1);
+        return false;
+    }
+    searching_ = core.workers_at.sleep(*this);
+    return !retired;
+}
+
+/// The oldest lane of the own queue, or of another one that is older by more than a tick or when the own one is empty.
+lane* worker::take_any() noexcept {
+    auto& queues = core.queues;
+    const tick now = core.clock.now();
+    bool own = queues[home].front().has_value();
+    while (queues.size() > 1 && (!own || now != looked_at_)) {
+        looked_at_ = now;
+        // Of two queues of one age the own one wins, for its warm lanes.
+        ready_queue* oldest = own ? &queues[home] : nullptr;
+        tick age = own ? queues[home].front().value_or(now) - 1 : 0;
+        for (auto& queue : queues) {
+            const auto front = queue.front();
+            if (front && (oldest == nullptr || older(*front, age))) {
+                oldest = &queue;
+                age = *front;
+            }
+        }
+        if (oldest == nullptr)
+            return nullptr;
+        if (lane* const l = oldest->pop())
+            return l;
+        own = false; // somebody was quicker: look again
+    }
+    return queues[home].pop();
+}
+
+// --- Serving ---------------------------------------------------------------------------------------------------------
+
+/// Runs jobs of a lane that this worker owns until it gives the lane up.
+void worker::serve(lane& l) noexcept {
+    job_slot job;
+    std::uint64_t number = 0;
+    bool ran = false;
+    for (;;) {
+        if (ran && !end_job(l))
+            return;
+        if (!next(l, job, number))
+            return;
+        ran = true;
+        if (core.is_stopping() && job.on_stop == stop_action::discard) {
+            discarded.add();
+            core.discard_job(l, job, discard_reason::stopped);
+            ran = false;
+            const std::lock_guard lock(l.head_lock);
+            l.has_job = false;
+        } else {
+            run(l, job, number);
+        }
+    }
+}
+
+/// Takes the lane's next job. False when there is none, or an older lane should go first: then the lane is given up.
+bool worker::next(lane& l, job_slot& job, std::uint64_t& number) noexcept {
+    for (;;) {
+        l.head_lock.lock();
+        const job_slot* const front = l.front_locked();
+        if (front == nullptr) {
+            l.head_lock.unlock();
+            if (core.let_go(l))
+                return false;
+            continue;
+        }
+        const tick age = front->submitted;
+        if (should_yield(age)) {
+            l.head_lock.unlock();
+            core.enqueue(l, age);
+            return false;
+        }
+        number = l.take_locked(job);
+        l.has_job = true;
+        bool lane_wanted = false;
+        if (l.room_wanted && l.waiting() <= core.settings.lane_capacity / 2) {
+            l.room_wanted = false;
+            lane_wanted = true;
+        }
+        l.head_lock.unlock();
+        taken.add();
+        tell_submitters(l, lane_wanted);
+        return true;
+    }
+}
+
+/// Wakes those who wait for the room that was just made (room.hpp). A flag that is seen too late costs a tick: the keeper
+/// looks, too.
+void worker::tell_submitters(lane& l, bool lane_wanted) noexcept {
+    if (lane_wanted) {
+        const auto room = core.settings.lane_capacity - std::min<std::size_t>(l.waiting(), core.settings.lane_capacity);
+        if (core.waiting_room.wake(&l, room)) {
+            const std::lock_guard lock(l.head_lock);
+            l.room_wanted = true;
+        }
+    }
+    // relaxed: see above.
+    if (core.pool_room_wanted.load(std::memory_order_relaxed)) {
+        const auto stride = std::clamp<std::uint64_t>(core.settings.pool_capacity / 4, 1, 256);
+        if (++taken_since_wake_ >= stride && !core.waiting_room.wake(nullptr, std::exchange(taken_since_wake_, 0)))
+            core.pool_room_wanted.store(false, std::memory_order_relaxed);
+    }
+}
+
+/// Ends the current job of the lane. False when it is held: then the lane is suspended and no longer this worker's.
+bool worker::end_job(lane& l) noexcept {
+    {
+        const std::lock_guard lock(l.head_lock);
+        if (l.extras == nullptr) {
+            l.has_job = false;
+            // relaxed: under head_lock, like the write in cancel.
+            if (l.cancelled.load(std::memory_order_relaxed))
+                l.cancelled.store(false, std::memory_order_relaxed);
+            finished.add();
+            return true;
+        }
+    }
+    shard& s = core.shard_of(l);
+    const std::lock_guard shard_lock(s.lock);
+    const std::lock_guard lock(l.head_lock);
+    if (l.extras->holds > 0) {
+        l.state = lane_state::suspended; // the last hold goes on from here (release_hold)
+        ++s.suspended;
+        return false;
+    }
+    l.end_job_locked();
+    finished.add();
+    return true;
+}
+
+/// Whether a lane with a next job of this age must make way (G4).
+bool worker::should_yield(tick age) noexcept {
+    auto& queues = core.queues;
+    if (const auto front = queues[home].front(); front && older(*front, age))
+        return true;
+    if (core.workers_at.has_surplus())
+        return true;
+    if (++jobs_since_look_ < jobs_between_looks && core.clock.now() == looked_at_)
+        return false;
+    jobs_since_look_ = 0;
+    looked_at_ = core.clock.refresh();
+    const bool yields = std::any_of(queues.begin(), queues.end(), [&](const ready_queue& queue) {
+        const auto front = queue.front();
+        return front && older(*front + 1, age);
+    });
+    if (yields)
+        --looked_at_; // so that take_any looks at all queues, too
+    return yields;
+}
+
+void worker::run(lane& l, job_slot& job, std::uint64_t number) noexcept {
+    running_job self{core, l, *this, number};
+    const tick start = core.clock.now();
+    wait_times[bucket_of(start - job.submitted)].add();
+    // release pairs with the keeper's acquire: who sees the sequence change sees the counters above.
+    job_sequence.store(job_sequence.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+    current = &self;
+    try {
+        job.ops->run(job.storage, self);
+    } catch (...) {
+        self.failed = true;
+        core.report_failure(core.describe(l), std::current_exception());
+    }
+    core.destroy_job(l, job);
+    current = nullptr;
+    job_sequence.store(job_sequence.load(std::memory_order_relaxed) + 1, std::memory_order_release); // as above
+    // relaxed: whoever set it did so for this job; a late sight is mended at the next job or by the keeper.
+    if (blocked.load(std::memory_order_relaxed))
+        core.unblock(*this);
+    if (self.failed)
+        failed.add();
+    const tick end = core.clock.now();
+    run_times[bucket_of(end - start)].add();
+    if (--until_sample_ == 0)
+        sample(l, end);
+}
+
+/// Counts the lane's key among the hot ones, after a random number of jobs so that no pattern hides from it.
+void worker::sample(const lane& l, tick now) noexcept {
+    random_ ^= random_ << 13; // xorshift64, Marsaglia 2003
+    random_ ^= random_ >> 7;
+    random_ ^= random_ << 17;
+    until_sample_ = 1 + static_cast<std::uint32_t>(random_ % 63); // 32 on average
+    core.hottest.count(core.maker.key_of(l), 32, now);
+}
+
+} // namespace taskpool::detail

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// A thread that runs jobs: take the oldest ready lane, run its jobs while it stays the oldest, pass it on, park.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <thread>
+
+#include "lane.hpp"
+#include "platform.hpp"
+#include "sync.hpp"
+#include "tick_clock.hpp"
+
+namespace taskpool::detail {
+
+struct worker;
+
+/// A job that runs, as its context and the waits in it see it. Lies on its worker's stack.
+struct running_job {
+    pool_core& core;
+    lane& in;
+    worker& by;
+    const std::uint64_t number;
+    mutable bool failed = false; // worker only
+};
+
+/// The job that the calling thread runs, or null.
+running_job* current_job() noexcept;
+
+struct worker {
+    worker(pool_core& core, unsigned index) noexcept;
+
+    /// The thread's body: runs jobs until it is retired or the pool ends.
+    void main() noexcept;
+
+    // --- Constant
+    pool_core& core;
+    const unsigned index;
+    const unsigned home; // the ready queue it looks at first
+
+    // --- The worker's thread writes, any thread may read
+    sync::tally taken;     // jobs that it took out of lanes ...
+    sync::tally finished;  // ... of which ran and were not held,
+    sync::tally failed;    // ... threw,
+    sync::tally discarded; // ... or were discarded during stop
+    std::array<sync::tally, 24> wait_times;
+    std::array<sync::tally, 24> run_times;
+    sync::atomic<std::uint64_t> job_sequence{0}; // odd while a job runs
+    // --- Any thread
+    sync::atomic<bool> blocked{false}; // the job is known to block its thread
+
+    // --- The worker's thread only
+    unsigned blocking_depth = 0; // of blocking scopes
+
+    // --- Under parking's mutex until `woken` is signalled, then the worker's thread
+    sync::event woken;
+    tick parked_since = 0;
+    bool woken_to_search = false;
+    bool retired = false;
+
+    // --- The keeper's, but for `probe`, which the thread writes before its first job
+    std::thread thread;
+    platform::thread_probe probe;
+    std::uint64_t sequence_seen = 0;
+    std::chrono::nanoseconds cpu_time_seen{-1};
+
+  private:
+    lane* find() noexcept;
+    lane* take_any() noexcept;
+    bool spin() noexcept;
+    bool park() noexcept;
+    void serve(lane& l) noexcept;
+    bool next(lane& l, job_slot& job, std::uint64_t& number) noexcept;
+    bool end_job(lane& l) noexcept;
+    bool should_yield(tick age) noexcept;
+    void run(lane& l, job_slot& job, std::uint64_t number) noexcept;
+    void tell_submitters(lane& l, bool lane_wanted) noexcept;
+    void sample(const lane& l, tick now) noexcept;
+
+    // --- The worker's thread only
+    bool searching_ = false;
+    tick looked_at_ = 0; // when it last compared its queue with the others
+    unsigned jobs_since_look_ = 0;
+    std::uint32_t until_sample_ = 1;
+    std::uint64_t random_;
+    std::uint64_t taken_since_wake_ = 0;
+};
+
+} // namespace taskpool::detail
