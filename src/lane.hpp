@@ -3,7 +3,7 @@
 //
 // States, and who moves a lane between them (always under its shard's lock):
 //
-//     idle ----push----> active ----last job done----> idle
+//     idle ----push----> active ----last job done, or waiting ones cancelled----> idle
 //                          |  ^
 //             job returned |  | last hold released, jobs wait      (none wait: suspended -> idle)
 //               but held   v  |
@@ -24,7 +24,8 @@
 // slot.
 //
 // Invariants:
-//   I-LANE-1  An idle lane has no jobs, no chunks and no extras, and lies in no queue.
+//   I-LANE-1  An idle lane has no jobs, no chunks and no extras. It lies in no queue and nobody's hands, unless it is
+//             marked as left behind; then a push makes it active again where it is.
 //   I-LANE-2  An active lane is in exactly one place: one ready queue, or the hands of one worker, or of the thread that
 //             made it active and has not queued it yet. Hence at most one worker runs jobs of a key (G2).
 //   I-LANE-3  Jobs leave at the head in the order in which they were pushed (G1): slots are filled in order under the
@@ -33,7 +34,7 @@
 //             or the first worker passed the lane on through a queue's lock, or through the shard's lock by way of idle
 //             or suspended.
 //   I-LANE-5  taken <= pushed, and pushed - taken <= lane_capacity whenever the shard's lock is free (G6).
-//   I-LANE-6  A lane is freed only under its shard's lock, while idle and unpinned (G7). Who uses a lane without that
+//   I-LANE-6  A lane is freed only under its shard's lock, while idle, unpinned and not left behind (G7). Who uses a lane without that
 //             lock owns it (I-LANE-2), has pinned it, or is the current job or a hold of it.
 //   I-LANE-7  Locks are taken in the order shard, head. Of users' code only what looks keys up, copies and destroys them,
 //             and what moves a job into its slot, runs under a lock.
@@ -98,8 +99,9 @@ struct lane {
     lane* next_ready = nullptr;
     chunk* tail = nullptr;
     std::uint16_t shard = 0; // constant
-    lane_state state : 7 = lane_state::idle;
+    lane_state state : 6 = lane_state::idle;
     bool has_must_run : 1 = false;            // a job with stop_action::run was pushed since idle
+    bool left_behind : 1 = false;             // went idle by a cancel, while in a queue or a worker's hands: still there
     std::uint8_t tail_index = at_inline_slot; // next slot to fill
     std::uint32_t pins = 0;                   // handles, and calls that wait: they keep an idle lane from being freed
     sync::atomic<std::uint32_t> pushed{0};    // modulo 2^32; read by the head
@@ -142,7 +144,7 @@ struct lane {
     /// Ends the current job, with what it left in extras. REQUIRES: head_lock.
     void end_job_locked() noexcept;
 
-    /// Frees the last chunk and begins anew. REQUIRES: the shard's lock, ownership, no jobs.
+    /// Frees the last chunk and begins anew. REQUIRES: the shard's lock; no jobs; ownership, or head_lock, too.
     void rewind_locked() noexcept;
 };
 

@@ -113,7 +113,7 @@ void lane_table::make_room() {
 std::size_t lane_table::sweep_locked(std::size_t most) noexcept {
     for (; most > 0 && sweep_at_ < lanes_.size(); --most) {
         lane* const l = lanes_[sweep_at_];
-        if (l != nullptr && l->state == lane_state::idle && l->pins == 0) {
+        if (l != nullptr && l->state == lane_state::idle && l->pins == 0 && !l->left_behind) {
             erase(sweep_at_); // may move another lane here: look at this place again
             maker_->free(l);
         } else {

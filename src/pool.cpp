@@ -175,13 +175,11 @@ void pool_core::begin_stop() noexcept {
             std::stop_source stop{std::nostopstate};
             {
                 const std::lock_guard lock(l->head_lock);
-                if (!l->has_must_run) // else the lane's workers tell the jobs apart
-                    cut = l->cut_locked();
                 if (l->extras != nullptr)
                     stop = l->extras->stop;
+                if (!l->has_must_run) // else the lane's workers tell the jobs apart
+                    cut = cut_waiting_locked(s, *l);
             }
-            s.discarded += cut.count;
-            s.budget += cut.count;
             ++l->pins;
             s.lock.unlock();
             discarded_by_stop_.fetch_add(cut.count, std::memory_order_relaxed); // a figure, read after the join
@@ -198,7 +196,8 @@ stop_report pool_core::stop() {
     if (is_forked())
         return {};
     if (const running_job* const job = current_job(); job != nullptr && &job->core == this)
-        throw deadlock_error("stop() inside a job waits for the job itself", {describe(job->in)});
+        throw deadlock_error("stop() inside a job waits for the job itself, of key \"" + describe(job->in) + "\"",
+                             {describe(job->in)});
     const std::lock_guard lock(lifecycle_);
     if (ended_)
         return report_;
@@ -241,9 +240,7 @@ std::size_t pool_core::cancel(const key_view& key) {
             return 0;
         ++l->pins;
         const std::lock_guard lock(l->head_lock);
-        cut = l->cut_locked();
-        s.discarded += cut.count;
-        s.budget += cut.count;
+        cut = cut_waiting_locked(s, *l);
         if (l->has_job) {
             // relaxed: a request; see lane::end_job_locked for its end.
             l->cancelled.store(true, std::memory_order_relaxed);
@@ -282,14 +279,29 @@ bool pool_core::let_go(lane& l) noexcept {
     // relaxed: `pushed` under the shard's lock, `taken` as the owner.
     if (l.pushed.load(std::memory_order_relaxed) != static_cast<std::uint32_t>(l.taken.load(std::memory_order_relaxed)))
         return false;
-    l.state = lane_state::idle;
-    l.rewind_locked();
-    note_idle_locked(s);
+    l.left_behind = false;
+    if (l.state == lane_state::active) // else it went idle when its jobs were cut out
+        go_idle_locked(s, l);
     return true;
 }
 
-/// A lane of the shard has just gone idle. REQUIRES: the shard's lock.
-void pool_core::note_idle_locked(shard& s) noexcept {
+/// Cuts all waiting jobs out, to be destroyed under no lock. A lane without a current job goes idle at once, though it
+/// still lies in a queue or in a worker's hands. REQUIRES: the shard's lock and the lane's; the lane is not idle.
+cut_jobs pool_core::cut_waiting_locked(shard& s, lane& l) noexcept {
+    const cut_jobs cut = l.cut_locked();
+    s.discarded += cut.count;
+    s.budget += cut.count;
+    if (!l.has_job) {
+        l.left_behind = true;
+        go_idle_locked(s, l);
+    }
+    return cut;
+}
+
+/// The lane's last job is gone. REQUIRES: the shard's lock; no jobs; ownership, or the lane's lock, too.
+void pool_core::go_idle_locked(shard& s, lane& l) noexcept {
+    l.state = lane_state::idle;
+    l.rewind_locked();
     --s.active;
     if (!s.idle_wanted && (!s.drained_wanted || s.active > 0))
         return;
@@ -314,9 +326,7 @@ void pool_core::release_hold(lane& l) noexcept {
         ++s.finished_held;
         const job_slot* const front = l.front_locked();
         if (front == nullptr) {
-            l.state = lane_state::idle;
-            l.rewind_locked();
-            note_idle_locked(s);
+            go_idle_locked(s, l);
             return;
         }
         l.state = lane_state::active;
@@ -329,7 +339,8 @@ bool pool_core::drain(patience wait) {
     if (is_forked())
         return true;
     if (const running_job* const job = current_job(); job != nullptr && &job->core == this)
-        throw deadlock_error("drain() inside a job waits for the job itself", {describe(job->in)});
+        throw deadlock_error("drain() inside a job waits for the job itself, of key \"" + describe(job->in) + "\"",
+                             {describe(job->in)});
     // Idle twice with nothing accepted in between: then all shards were idle at one moment.
     const auto look = [&](std::uint64_t& accepted) {
         bool idle = true;
@@ -541,13 +552,15 @@ void pool_core::discard_job(const lane& l, job_slot& job, discard_reason why) no
     destroy_job(l, job);
 }
 
-void pool_core::destroy_job(const lane& l, job_slot& job) noexcept {
+bool pool_core::destroy_job(const lane& l, job_slot& job) noexcept {
     if (job.ops->destroy == nullptr)
-        return;
+        return true;
     try {
         job.ops->destroy(job.storage);
+        return true;
     } catch (...) {
         report_failure(describe(l), std::current_exception());
+        return false;
     }
 }
 

@@ -68,7 +68,8 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     void wake_if_ready() noexcept;
     /// The owner has found the lane empty. Whether it went idle; if not, jobs came meanwhile.
     bool let_go(lane& l) noexcept;
-    void note_idle_locked(shard& s) noexcept;
+    void go_idle_locked(shard& s, lane& l) noexcept;
+    cut_jobs cut_waiting_locked(shard& s, lane& l) noexcept;
     void release_hold(lane& l) noexcept;
 
     // --- Blocked workers (elastic.cpp)
@@ -97,7 +98,8 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     void report_failure(std::string_view key, std::exception_ptr error) const noexcept;
     /// Reports and destroys a job that will not run. REQUIRES: no lock held; the lane's key stays.
     void discard_job(const lane& l, job_slot& job, discard_reason why) noexcept;
-    void destroy_job(const lane& l, job_slot& job) noexcept;
+    /// False when the callable's destructor threw, which is reported.
+    bool destroy_job(const lane& l, job_slot& job) noexcept;
 
     /// Jobs that workers have taken, discarded ones included. Not ahead of the truth.
     std::uint64_t taken_by_workers() const noexcept;

@@ -130,7 +130,7 @@ pool_core::attempt pool_core::push_locked(shard& s, lane& l, job_source& job, co
     if (l.state == lane_state::idle) {
         l.state = lane_state::active;
         ++s.active;
-        ready = true;
+        ready = !l.left_behind; // else it still has its place
     }
     return attempt::accepted;
 }

@@ -200,6 +200,7 @@ bool worker::end_job(lane& l) noexcept {
     const std::lock_guard lock(l.head_lock);
     if (l.extras->holds > 0) {
         l.state = lane_state::suspended; // the last hold goes on from here (release_hold)
+        l.left_behind = false;
         ++s.suspended;
         return false;
     }
@@ -241,7 +242,7 @@ void worker::run(lane& l, job_slot& job, std::uint64_t number) noexcept {
         self.failed = true;
         core.report_failure(core.describe(l), std::current_exception());
     }
-    core.destroy_job(l, job);
+    self.failed |= !core.destroy_job(l, job);
     current = nullptr;
     job_sequence.store(job_sequence.load(std::memory_order_relaxed) + 1, std::memory_order_release); // as above
     // relaxed: whoever set it did so for this job; a late sight is mended at the next job or by the keeper.
