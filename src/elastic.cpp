@@ -82,6 +82,8 @@ void pool_core::keep(void* self) noexcept {
 bool pool_core::keeper_tick() noexcept {
     std::size_t ready = 0;
     bool stuck = false;
+    if (std::lock_guard lock(workers_mutex_); threads_running_ == 0)
+        return true; // start() is still at it
     for (std::size_t i = 0; i < queues.size(); ++i) {
         const auto state = queues[i].state();
         ready += state.lanes;
@@ -149,19 +151,15 @@ unsigned pool_core::find_blocked() noexcept {
 void pool_core::add_workers(std::size_t count) noexcept {
     count -= workers_at.unpark(count);
     const std::lock_guard lock(workers_mutex_);
-    for (; count > 0 && threads_running_ < settings.max_threads; --count) {
-        workers_at.add_working(1);
-        try {
+    try {
+        for (; count > 0 && threads_running_ < settings.max_threads; --count)
             add_worker_locked();
-        } catch (const std::exception&) {
-            workers_at.add_working(-1);
-            threads_refused_.fetch_add(1, std::memory_order_relaxed); // a figure by itself
-            return;
-        }
+    } catch (const std::exception&) {
+        threads_refused_.fetch_add(1, std::memory_order_relaxed); // a figure by itself
     }
 }
 
-/// Starts one thread. Throws std::system_error, std::bad_alloc. REQUIRES: workers_mutex_; it is counted as working.
+/// Starts one thread, which counts as working. Throws std::system_error, std::bad_alloc. REQUIRES: workers_mutex_.
 void pool_core::add_worker_locked() {
     auto at = std::find_if(workers_.begin(), workers_.end(), [](const auto& w) { return !w->thread.joinable(); });
     if (at == workers_.end())
@@ -169,6 +167,7 @@ void pool_core::add_worker_locked() {
     worker& w = **at;
     w.retired = false;
     w.thread = platform::start_thread([](void* self) { static_cast<worker*>(self)->main(); }, &w, settings.name, w.index);
+    workers_at.add_working(1);
     ++threads_running_;
 }
 

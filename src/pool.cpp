@@ -28,6 +28,8 @@ options checked(options settings) {
         refuse("lane_capacity is not from 1 to 1,000,000,000");
     if (settings.pool_capacity < 1)
         refuse("pool_capacity is 0");
+    if (settings.when_full > overflow::keep_latest)
+        refuse("when_full is not one of its values");
     return settings;
 }
 
@@ -127,21 +129,20 @@ void pool_core::start() {
 void pool_core::start_locked() {
     keeper_ends_.store(false, std::memory_order_relaxed); // read by a thread that does not run yet
     keeper_ = platform::start_thread(keep, this, settings.name, settings.max_threads);
-    const std::lock_guard lock(workers_mutex_);
-    for (unsigned i = 0; i < settings.threads; ++i) {
-        workers_at.add_working(1);
-        try {
+    std::unique_lock lock(workers_mutex_); // the keeper's first look at the workers comes after this
+    try {
+        while (threads_running_ < settings.threads)
             add_worker_locked();
-        } catch (const std::exception&) {
-            workers_at.add_working(-1);
-            threads_refused_.fetch_add(1, std::memory_order_relaxed); // a figure by itself
-            if (threads_running_ > 0)
-                break; // it works with what it has; the keeper goes on trying
+    } catch (const std::exception&) {
+        threads_refused_.fetch_add(1, std::memory_order_relaxed); // a figure by itself
+        if (threads_running_ == 0) {
+            lock.unlock();
             keeper_ends_.store(true, std::memory_order_relaxed); // ordered by the event's lock
             poke_keeper();
             keeper_.join();
             throw;
         }
+        // It works with what it has; the keeper goes on trying.
     }
     started_ = true;
 }
