@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// The ready queue with no threads: order by age, first come first served within a tick.
+#include "ready_queue.hpp"
+
+#include <algorithm>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+namespace taskpool::detail {
+namespace {
+
+TEST(Ready_queue, is_empty_at_first) {
+    ready_queue queue;
+    EXPECT_EQ(queue.pop(), nullptr);
+    EXPECT_FALSE(queue.front());
+    EXPECT_TRUE(queue.is_empty());
+}
+
+TEST(Ready_queue, gives_the_oldest_and_within_a_tick_the_first) {
+    ready_queue queue;
+    std::vector<lane> lanes(6);
+    const std::vector<tick> ages = {5, 5, 7, 3, 5, 7};
+    for (std::size_t i = 0; i < lanes.size(); ++i)
+        queue.push(lanes[i], ages[i]);
+    EXPECT_EQ(queue.front(), 3U);
+    for (const std::size_t i : {3, 0, 1, 4, 2, 5})
+        EXPECT_EQ(queue.pop(), &lanes[i]);
+    EXPECT_EQ(queue.pop(), nullptr);
+    EXPECT_EQ(queue.state().pops, 6U);
+}
+
+TEST(Ready_queue, ages_compare_across_the_end_of_the_clock) {
+    ready_queue queue;
+    std::vector<lane> lanes(3);
+    queue.push(lanes[0], 5);
+    queue.push(lanes[1], 0xFFFF'FFFEU); // seven ticks before
+    queue.push(lanes[2], 0);
+    for (const std::size_t i : {1, 2, 0})
+        EXPECT_EQ(queue.pop(), &lanes[i]);
+}
+
+TEST(Ready_queue, a_random_mix_is_a_stable_priority_queue) {
+    // Long enough, with ages wide enough, for the ring of buckets to grow and go round.
+    ready_queue queue;
+    std::vector<lane> lanes(5'000);
+    std::vector<lane*> free;
+    for (auto& l : lanes)
+        free.push_back(&l);
+    struct entry {
+        tick age;
+        lane* l;
+    };
+    std::vector<entry> model;
+    std::minstd_rand random(11);
+    tick now = 0xFFFF'F000U;
+    for (int step = 0; step < 100'000; ++step) {
+        now += random() % 3 == 0;
+        if (!free.empty() && random() % 100 < (step < 50'000 ? 55 : 45)) {
+            const tick age = random() % 4 == 0 ? now - random() % 800 : now;
+            queue.push(*free.back(), age);
+            model.push_back({age, free.back()});
+            free.pop_back();
+        } else {
+            const auto oldest = std::min_element(model.begin(), model.end(),
+                                                 [](const entry& a, const entry& b) { return older(a.age, b.age); });
+            lane* const l = queue.pop();
+            if (oldest == model.end()) {
+                ASSERT_EQ(l, nullptr);
+                continue;
+            }
+            ASSERT_EQ(l, oldest->l);
+            free.push_back(l);
+            model.erase(oldest);
+        }
+        ASSERT_EQ(queue.state().lanes, model.size());
+        ASSERT_EQ(queue.front().has_value(), !model.empty());
+    }
+}
+
+} // namespace
+} // namespace taskpool::detail
