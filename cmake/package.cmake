@@ -1,0 +1,17 @@
+# One Debian package with library, headers, command line and manual page: `cpack` in a build folder.
+set(CPACK_GENERATOR DEB)
+set(CPACK_PACKAGE_NAME taskpool)
+set(CPACK_PACKAGE_VENDOR "The taskpool authors")
+set(CPACK_PACKAGE_CONTACT "The taskpool authors")
+set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "keyed executor for C++, and a keyed xargs")
+set(CPACK_RESOURCE_FILE_LICENSE ${PROJECT_SOURCE_DIR}/LICENSE)
+set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
+set(CPACK_STRIP_FILES ON)
+set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
+set(CPACK_DEBIAN_PACKAGE_SECTION libdevel)
+set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
+if(BUILD_SHARED_LIBS)
+  # dpkg-shlibdeps looks for the package's own library, too.
+  set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS_PRIVATE_DIRS ${PROJECT_BINARY_DIR})
+endif()
+include(CPack)
