@@ -57,7 +57,7 @@ bool future_core::wait(patience how_long) const {
     parts_->jobs_wait = true;
     lock.unlock();
     // If it is finished from here on, forget() comes after our entry, or our look at `ready` after finish().
-    const job_wait waits(job, {lane_, this}, how_long.kind == patience::until_deadline);
+    const job_wait waits(job, {.for_lane = lane_, .future = this}, how_long.kind == patience::until_deadline);
     lock.lock();
     return sleep();
 }

@@ -26,6 +26,8 @@ void hot_keys::count(const void* stored_key, std::uint64_t jobs, tick now) noexc
         halve();
     try {
         const auto& keys = maker_.keys;
+        if (keys.extent(stored_key) > longest_key)
+            return;
         const auto* const functions = maker_.functions.get();
         const auto hash = keys.hash(functions, stored_key);
         const auto end = counters_.begin() + static_cast<std::ptrdiff_t>(used_);

@@ -37,7 +37,7 @@
 //   I-LANE-6  A lane is freed only under its shard's lock, while idle, unpinned and not left behind (G7). Who uses a lane without that
 //             lock owns it (I-LANE-2), has pinned it, or is the current job or a hold of it.
 //   I-LANE-7  Locks are taken in the order shard, head. Of users' code only what looks keys up, copies and destroys them,
-//             and what moves a job into its slot, runs under a lock.
+//             and what moves a job into or out of its slot, runs under a lock.
 #pragma once
 
 #include <cstddef>

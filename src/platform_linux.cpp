@@ -98,11 +98,9 @@ std::thread start_thread(void (*body)(void*), void* argument, const std::string&
         throw;
     }
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    char text[16]; // the system's limit
     const auto suffix = "-" + std::to_string(number);
-    std::snprintf(text, sizeof text, "%.*s%s", static_cast<int>(sizeof text - 1 - suffix.size()), name.c_str(),
-                  suffix.c_str());
-    pthread_setname_np(thread.native_handle(), text);
+    constexpr std::size_t limit = 15; // the system's
+    pthread_setname_np(thread.native_handle(), (name.substr(0, limit - suffix.size()) + suffix).c_str());
     return thread;
 }
 

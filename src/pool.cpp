@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The life of a pool: start, close, drain, cancel, stop; lanes going idle and suspended; looking at it all.
+// The life of a pool: start, close, drain, cancel, stop; lanes going idle and suspended.
 #include <algorithm>
 #include <bit>
 #include <cstdio>
 #include <mutex>
 #include <stdexcept>
 
+#include "fork.hpp"
 #include "pool_core.hpp"
 #include "wait_graph.hpp"
 
@@ -33,30 +34,9 @@ options checked(options settings) {
     return settings;
 }
 
+thread_local const pool_core* stopping_here = nullptr; // whose jobs this thread discards
+
 std::size_t shards_for(unsigned threads) { return std::clamp<std::size_t>(std::bit_ceil(threads * 16U), 64, 1024); }
-
-// --- Fork: a child has one thread, and locks that others held at that moment stay locked for ever.
-
-/// All pools of the process. Never destroyed: static pools may outlive any other static object.
-struct pool_registry {
-    sync::mutex mutex;
-    std::vector<pool_core*> pools; // under mutex
-
-    static pool_registry& instance() {
-        static pool_registry& registry = [] () -> pool_registry& {
-            static auto* const made = new pool_registry;
-            platform::at_fork([] { instance().mutex.lock(); }, [] { instance().mutex.unlock(); },
-                              [] {
-                                  for (pool_core* core : instance().pools)
-                                      core->forked.store(true, std::memory_order_relaxed); // see is_forked
-                                  instance().pools.clear();
-                                  instance().mutex.unlock();
-                              });
-            return *made;
-        }();
-        return registry;
-    }
-};
 
 } // namespace
 
@@ -68,15 +48,11 @@ pool_core::pool_core(options given, const key_type& keys, std::shared_ptr<const 
       hottest(maker), queues_seen_(settings.threads) {
     for (auto& s : shards)
         s.table.use(maker);
-    auto& registry = pool_registry::instance();
-    const std::lock_guard lock(registry.mutex);
-    registry.pools.push_back(this);
+    pool_registry::add(this);
 }
 
 pool_core::~pool_core() {
-    auto& registry = pool_registry::instance();
-    const std::lock_guard lock(registry.mutex);
-    std::erase(registry.pools, this);
+    pool_registry::remove(this);
 }
 
 std::shared_ptr<pool_core> make_core(options settings, const key_type& keys, std::shared_ptr<const void> functions) {
@@ -121,8 +97,14 @@ void pool_core::destroy() noexcept {
 }
 
 void pool_core::start() {
-    const std::lock_guard lock(lifecycle_);
-    if (!is_forked() && !started_ && !ended_)
+    std::unique_lock lock(lifecycle_, std::defer_lock);
+    // Not simply locked: a stop() that has it may wait for the job that calls this.
+    while (!is_forked() && !lock.try_lock()) {
+        if (is_stopping())
+            return;
+        std::this_thread::yield();
+    }
+    if (!is_forked() && !started_ && !is_stopping())
         start_locked();
 }
 
@@ -199,10 +181,15 @@ stop_report pool_core::stop() {
     if (const running_job* const job = current_job(); job != nullptr && &job->core == this)
         throw deadlock_error("stop() inside a job waits for the job itself, of key \"" + describe(job->in) + "\"",
                              {describe(job->in)});
+    if (stopping_here == this)
+        throw deadlock_error("stop() inside a stop(), by a job that it discards or a handler", {});
+    const job_wait waits(current_job(), {.for_pool = this}, false);
     const std::lock_guard lock(lifecycle_);
     if (ended_)
         return report_;
+    const auto* const outer = std::exchange(stopping_here, this);
     begin_stop();
+    stopping_here = outer;
     if (!started_ && active_keys() > 0)
         start_locked(); // jobs that must run
     if (started_) {
@@ -342,6 +329,8 @@ bool pool_core::drain(patience wait) {
     if (const running_job* const job = current_job(); job != nullptr && &job->core == this)
         throw deadlock_error("drain() inside a job waits for the job itself, of key \"" + describe(job->in) + "\"",
                              {describe(job->in)});
+    const job_wait waits(stopping_here == this ? nullptr : current_job(), {.for_pool = this},
+                         wait.kind == patience::until_deadline);
     // Idle twice with nothing accepted in between: then all shards were idle at one moment.
     const auto look = [&](std::uint64_t& accepted) {
         bool idle = true;
@@ -393,7 +382,7 @@ bool pool_core::drain(const key_view& key, patience wait) {
         lane& l;
         ~unpin_at_end() { core.unpin(l); }
     } unpins{*this, *l};
-    const job_wait waits(current_job(), {l, nullptr, needs_thread}, wait.kind == patience::until_deadline);
+    const job_wait waits(current_job(), {.for_lane = l, .needs_thread = needs_thread}, wait.kind == patience::until_deadline);
     for (;;) {
         std::unique_lock lock(quiet_);
         const auto epoch = quiet_epoch_;
@@ -437,132 +426,6 @@ void pool_core::unpin(lane& l) noexcept {
         return;
     const std::lock_guard lock(shard_of(l).lock);
     --l.pins;
-}
-
-// --- Looking -----------------------------------------------------------------------------------------------------------
-
-std::size_t pool_core::active_keys() const noexcept {
-    std::size_t count = 0;
-    if (is_forked())
-        return count;
-    for (auto& s : shards) {
-        const std::lock_guard lock(s.lock);
-        count += s.active;
-    }
-    return count;
-}
-
-void pool_core::visit_active_keys(key_visitor visitor) {
-    if (is_forked())
-        return;
-    for (auto& s : shards) {
-        const std::lock_guard lock(s.lock);
-        for (const lane* const l : s.table.places_locked())
-            if (l != nullptr && l->state != lane_state::idle)
-                visitor.visit(visitor.self, maker.key_of(*l), 0, 0);
-    }
-}
-
-std::uint64_t pool_core::taken_by_workers() const noexcept {
-    std::uint64_t taken = 0;
-    const std::lock_guard lock(workers_mutex_);
-    for (const auto& w : workers_)
-        taken += w->taken.get();
-    return taken;
-}
-
-pool_stats pool_core::stats() const {
-    pool_stats all;
-    if (is_forked())
-        return all;
-    std::uint64_t taken = 0;
-    {
-        const std::lock_guard lock(workers_mutex_);
-        for (const auto& w : workers_) {
-            all.finished += w->finished.get();
-            all.failed += w->failed.get();
-            all.discarded += w->discarded.get();
-            taken += w->taken.get();
-            all.running += w->job_sequence.load(std::memory_order_relaxed) % 2; // a figure by itself
-            for (std::size_t i = 0; i < w->wait_times.size(); ++i) {
-                all.wait_time.counts[i] += w->wait_times[i].get();
-                all.run_time.counts[i] += w->run_times[i].get();
-            }
-        }
-        all.threads = threads_running_;
-    }
-    std::uint64_t discarded_in_lanes = 0;
-    for (auto& s : shards) {
-        const std::lock_guard lock(s.lock);
-        all.accepted += s.accepted;
-        discarded_in_lanes += s.discarded;
-        all.finished += s.finished_held;
-        all.rejected += s.rejected.load(std::memory_order_relaxed); // a figure by itself
-        all.active_keys += s.active;
-        all.suspended_lanes += s.suspended;
-    }
-    all.discarded += discarded_in_lanes;
-    const auto left = taken + discarded_in_lanes;
-    all.waiting = all.accepted > left ? all.accepted - left : 0;
-    for (const auto& queue : queues)
-        all.ready_lanes += queue.state().lanes;
-    all.blocked_threads = static_cast<std::size_t>(std::max(0, workers_at.blocked()));
-    all.threads_refused = threads_refused_.load(std::memory_order_relaxed); // a figure by itself
-    return all;
-}
-
-// --- Reporting -----------------------------------------------------------------------------------------------------------
-
-std::string pool_core::describe(const lane& l) const noexcept {
-    try {
-        return maker.keys.describe(maker.key_of(l));
-    } catch (...) {
-        return {};
-    }
-}
-
-void pool_core::report_failure(std::string_view key, std::exception_ptr error) const noexcept {
-    try {
-        if (settings.on_failure) {
-            settings.on_failure({key, error});
-            return;
-        }
-        const char* what = "an exception that is not a std::exception";
-        try {
-            std::rethrow_exception(error);
-        } catch (const std::exception& exception) {
-            what = exception.what();
-            std::fprintf(stderr, "taskpool: a job of key \"%.*s\" failed: %s\n", static_cast<int>(std::min<std::size_t>(key.size(), 200)),
-                         key.data(), what);
-        } catch (...) {
-            std::fprintf(stderr, "taskpool: a job of key \"%.*s\" failed: %s\n", static_cast<int>(std::min<std::size_t>(key.size(), 200)),
-                         key.data(), what);
-        }
-    } catch (...) { // NOLINT(bugprone-empty-catch): a handler must not throw; see options.hpp
-    }
-}
-
-void pool_core::discard_job(const lane& l, job_slot& job, discard_reason why) noexcept {
-    if (settings.on_discard) {
-        const auto key = describe(l);
-        try {
-            settings.on_discard({key, why});
-        } catch (...) { // NOLINT(bugprone-empty-catch): a handler must not throw; see options.hpp
-        }
-    }
-    destroy_job(l, job);
-}
-
-bool pool_core::destroy_job(const lane& l, job_slot& job) noexcept {
-    if (job.ops->destroy == nullptr)
-        return true;
-    try {
-        job.ops->destroy(job.storage);
-        return true;
-    } catch (...) {
-        report_failure(describe(l), std::current_exception());
-        return false;
-    }
 }
 
 } // namespace taskpool::detail

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The pool: what its parts share, and who may touch what. The parts are in files of their own:
 //
-//   lane, lane_table   one key's FIFO; key -> lane           pool.cpp      start, close, drain, cancel, stop, looking
+//   lane, lane_table   one key's FIFO; key -> lane           pool.cpp      start, close, drain, cancel, stop
 //   ready_queue        ready lanes by age                    submit.cpp    submit, and waiting for room
 //   parking, worker    who runs, who sleeps                  elastic.cpp   the keeper: clock, blocked workers, sweeping
-//   room, gate         waiting for room; the pool's capacity wait_graph    cycles of waits
+//   room, gate         waiting for room; the pool's capacity looking.cpp   figures, keys, reports
+//   wait_graph         cycles of waits                       fork          what fork() does to pools
 //
 // Order of locks: lifecycle_, the wait graph's, gate, one shard's, one lane's head. None is held while a handler, a job or
 // a job's destructor runs. A ready queue's, the room's, parking's and quiet_'s are taken last, and nothing under them.
@@ -95,7 +96,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
 
     // --- Reporting
     std::string describe(const lane& l) const noexcept;
-    void report_failure(std::string_view key, std::exception_ptr error) const noexcept;
+    void report_failure(std::string_view key, const std::exception_ptr& error) const noexcept;
     /// Reports and destroys a job that will not run. REQUIRES: no lock held; the lane's key stays.
     void discard_job(const lane& l, job_slot& job, discard_reason why) noexcept;
     /// False when the callable's destructor threw, which is reported.
@@ -119,8 +120,10 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     enum class attempt { accepted, stopped, lane_full, pool_full };
     template <class Find>
     submit_result submit(shard& s, Find find, job_source& job, const job_options& how, patience wait);
-    attempt push_locked(shard& s, lane& l, job_source& job, const job_options& how, tick now, job_slot& dropped,
-                        bool& ready);
+    attempt push_locked(shard& s, lane& l, job_source& job, const job_options& how, tick now, bool gate_refused,
+                        job_slot& dropped, bool& ready);
+    bool drops_oldest() const noexcept { return settings.when_full == overflow::drop_oldest; }
+    bool keeps_latest() const noexcept { return settings.when_full == overflow::keep_latest; }
     bool wait_for_room(lane& l, bool in_pool, patience wait, submit_result& refusal);
     bool claim_room(lane& l, bool in_pool) noexcept;
     void discard_all(lane& l, cut_jobs& cut, discard_reason why) noexcept;
@@ -171,24 +174,6 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     unsigned quiet_ticks_ = 0;
 
     std::shared_ptr<pool_core> self_; // keeps the memory of a pool whose process was forked
-};
-
-/// While one lives, the calling job's thread counts as blocked. For waits inside jobs.
-class blocking_wait {
-  public:
-    explicit blocking_wait(running_job* job) noexcept : job_(job) {
-        if (job_ != nullptr)
-            job_->core.enter_blocking(job_->by);
-    }
-    ~blocking_wait() {
-        if (job_ != nullptr)
-            job_->core.leave_blocking(job_->by);
-    }
-    blocking_wait(const blocking_wait&) = delete;
-    blocking_wait& operator=(const blocking_wait&) = delete;
-
-  private:
-    running_job* const job_;
 };
 
 } // namespace taskpool::detail

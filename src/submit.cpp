@@ -43,6 +43,7 @@ submit_result pool_core::submit(lane& l, job_source& job, const job_options& how
 template <class Find>
 submit_result pool_core::submit(shard& s, Find find, job_source& job, const job_options& how, patience wait) {
     submit_result refusal = submit_status::full;
+    bool gate_refused = false;
     for (bool may_wait = wait.kind != patience::none && settings.when_full == overflow::block;;) {
         if (is_forked()) {
             refusal = submit_status::stopped;
@@ -60,7 +61,7 @@ submit_result pool_core::submit(shard& s, Find find, job_source& job, const job_
                 result = attempt::stopped;
             } else {
                 l = &find();
-                result = push_locked(s, *l, job, how, now, dropped, ready);
+                result = push_locked(s, *l, job, how, now, gate_refused, dropped, ready);
                 if (result != attempt::accepted || dropped.ops != nullptr)
                     ++l->pins; // it is used below, with the lock released
             }
@@ -69,9 +70,7 @@ submit_result pool_core::submit(shard& s, Find find, job_source& job, const job_
             if (ready)
                 enqueue(*l, now);
             if (dropped.ops != nullptr) {
-                discard_job(*l, dropped,
-                            settings.when_full == overflow::keep_latest ? discard_reason::replaced
-                                                                        : discard_reason::dropped_oldest);
+                discard_job(*l, dropped, keeps_latest() ? discard_reason::replaced : discard_reason::dropped_oldest);
                 unpin(*l);
             }
             return submit_status::accepted;
@@ -82,6 +81,8 @@ submit_result pool_core::submit(shard& s, Find find, job_source& job, const job_
         }
         const bool in_pool = result == attempt::pool_full;
         bool again = in_pool && gate.grant(shards, s, [&] { return taken_by_workers(); });
+        if (in_pool && !again && !gate_refused && (drops_oldest() || keeps_latest()))
+            again = gate_refused = true; // once more: now it may make room by dropping
         if (!again && may_wait) {
             try {
                 again = wait_for_room(*l, in_pool, wait, refusal);
@@ -100,20 +101,20 @@ submit_result pool_core::submit(shard& s, Find find, job_source& job, const job_
     return refusal;
 }
 
-/// Puts the job into the lane if there is room, or makes room by the pool's rule. `ready` says that the lane was idle and
-/// is the caller's now, to be queued. Strong guarantee. REQUIRES: the shard's lock; the shard is not closed.
+/// Puts the job into the lane if there is room, or makes room by the pool's rule; of the pool's room that only once the
+/// gate has refused. `ready` says that the lane was idle and is the caller's now, to be queued. Strong guarantee. REQUIRES:
+/// the shard's lock; the shard is not closed.
 pool_core::attempt pool_core::push_locked(shard& s, lane& l, job_source& job, const job_options& how, tick now,
-                                          job_slot& dropped, bool& ready) {
-    const bool keeps_latest = settings.when_full == overflow::keep_latest;
-    const auto limit = keeps_latest ? 1 : static_cast<std::uint32_t>(settings.lane_capacity);
+                                          bool gate_refused, job_slot& dropped, bool& ready) {
+    const auto limit = keeps_latest() ? 1 : static_cast<std::uint32_t>(settings.lane_capacity);
     const auto waiting = l.waiting_locked(limit);
     if (waiting >= limit || s.budget == 0) {
-        const bool drops = keeps_latest || settings.when_full == overflow::drop_oldest;
+        const bool drops = keeps_latest() || (drops_oldest() && (waiting >= limit || gate_refused));
         if (!drops || waiting == 0)
             return waiting >= limit ? attempt::lane_full : attempt::pool_full;
         // With the head locked no worker takes the oldest job meanwhile: one goes, one comes.
         const std::lock_guard lock(l.head_lock);
-        if (const auto now_waiting = l.waiting(); now_waiting >= limit || (s.budget == 0 && now_waiting > 0)) {
+        if (const auto now_waiting = l.waiting(); now_waiting >= limit || (gate_refused && now_waiting > 0)) {
             l.push_locked(job, now, how.on_stop);
             l.front_locked();
             l.take_locked(dropped);
@@ -151,7 +152,7 @@ bool pool_core::wait_for_room(lane& l, bool in_pool, patience wait, submit_resul
         return false;
     }
     try {
-        const job_wait waits(job, {in_pool ? nullptr : &l, nullptr}, wait.kind == patience::until_deadline);
+        const job_wait waits(job, in_pool ? wait_graph::target{.room_in = this} : wait_graph::target{.for_lane = &l}, wait.kind == patience::until_deadline);
         room::waiter waiter(in_pool ? nullptr : &l);
         waiting_room.enter(waiter);
         bool in_time = true;

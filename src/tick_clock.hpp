@@ -31,7 +31,7 @@ class tick_clock {
         return t;
     }
 
-    // relaxed: what must not be missed is argued where the keeper falls asleep (keeper.cpp), by the queues' locks.
+    // relaxed: what must not be missed is argued where the keeper falls asleep (elastic.cpp), by the queues' locks.
     void set_asleep(bool asleep) noexcept { asleep_.store(asleep, std::memory_order_relaxed); }
     bool asleep() const noexcept { return asleep_.load(std::memory_order_relaxed); }
 

@@ -7,7 +7,9 @@
 namespace taskpool::detail {
 
 wait_graph& wait_graph::instance() noexcept {
-    static auto* const graph = new wait_graph; // never destroyed: static pools may outlive other static objects
+    // Never destroyed: static pools may outlive other static objects.
+    alignas(wait_graph) static std::byte memory[sizeof(wait_graph)];
+    static auto* const graph = new (memory) wait_graph;
     return *graph;
 }
 
@@ -16,8 +18,8 @@ const wait_graph::wait* wait_graph::wait_of(const lane* l) const noexcept {
     return at == waits_.end() ? nullptr : &*at;
 }
 
-/// Whether the lane's current job, if it waits, can go on. `path` collects the lanes that were passed: the cycle, when it
-/// cannot.
+/// Whether the lane's current job, if it waits, can go on. `path` collects the lanes that were passed and cannot: the
+/// cycle.
 bool wait_graph::can_go_on(const lane* l, std::vector<const lane*>& path) const {
     if (std::find(path.begin(), path.end(), l) != path.end())
         return false;
@@ -25,11 +27,22 @@ bool wait_graph::can_go_on(const lane* l, std::vector<const lane*>& path) const 
     if (w == nullptr)
         return true;
     path.push_back(l);
-    if (w->what.for_lane != nullptr)
-        return can_go_on(w->what.for_lane, path);
+    if (!can_end(w->what, path))
+        return false;
+    path.pop_back();
+    return true;
+}
+
+bool wait_graph::can_end(const target& what, std::vector<const lane*>& path) const {
+    if (what.for_lane != nullptr)
+        return can_go_on(what.for_lane, path);
+    if (what.for_pool != nullptr)
+        return std::all_of(waits_.begin(), waits_.end(), [&](const wait& other) {
+            return &other.job->core != what.for_pool || can_go_on(&other.job->in, path);
+        });
     // Room in the pool: any lane with waiting jobs will do. Those that wait themselves are looked at without the locks.
     std::vector<const lane*> others;
-    for (auto& s : w->job->core.shards) {
+    for (auto& s : what.room_in->shards) {
         const std::lock_guard lock(s.lock);
         for (const lane* const other : s.table.places_locked()) {
             if (other == nullptr || other->waiting() == 0)
@@ -50,9 +63,9 @@ bool wait_graph::enter(running_job& job, const target& what, bool has_deadline, 
         for (const lane* const l : path)
             if (const wait* const w = wait_of(l))
                 because.keys.push_back(w->job->core.describe(*l));
-        because.why = path.size() == 1 && what.for_lane != nullptr ? "a job waits for its own key"
-                      : what.for_lane != nullptr                   ? "jobs of these keys wait for each other"
-                                                                   : "jobs of these keys fill the pool and wait for room in it";
+        because.why = what.room_in != nullptr ? "jobs of these keys fill the pool and wait for room in it"
+                      : path.size() == 1      ? "a job waits for its own key"
+                                              : "jobs of these keys wait for each other";
     } else if (!has_deadline && what.needs_thread &&
                // relaxed: changed under mutex_ only.
                job.core.waiting_workers.load(std::memory_order_relaxed) + 1 >=

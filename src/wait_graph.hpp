@@ -3,8 +3,8 @@
 // before a wait is added. Only waits inside jobs come here, so it costs other calls nothing.
 //
 // A job that waits for a lane's room, for a future of a lane or for a lane to drain waits for that lane's jobs, one after
-// the other (AND). A job that waits for room in the pool waits for any lane with waiting jobs to start one (OR). A lane
-// can go on if no job of it is in the graph, or if what that job waits for can go on. A wait that could not go on is
+// the other (AND), and one that waits for another pool for all jobs of that. A job that waits for room in the pool waits
+// for any lane with waiting jobs to start one (OR). A lane can go on if no job of it is in the graph, or if what that job waits for can go on. A wait that could not go on is
 // refused, so the graph never holds a cycle, and the last one that would close it gets the error.
 //
 // A wait with a deadline is checked but not recorded: it ends by itself.
@@ -27,9 +27,12 @@ class wait_graph {
     static wait_graph& instance() noexcept;
 
     struct target {
-        const lane* for_lane;       // null: for room in the pool
-        const void* future;         // or null
-        bool needs_thread = true;   // whether a thread of the pool must be free for it to end
+        // One of these:
+        const lane* for_lane = nullptr;      // room in a lane, its drain, a future of a job in it
+        const pool_core* for_pool = nullptr; // the drain or stop of another pool
+        const pool_core* room_in = nullptr;  // room in the pool
+        const void* future = nullptr;        // with for_lane: which one
+        bool needs_thread = true;            // whether a thread of the job's pool must be free for it to end
     };
 
     /// Records a wait of `job` and says nothing, or says why it could never end. Throws std::bad_alloc.
@@ -49,6 +52,7 @@ class wait_graph {
     };
     const wait* wait_of(const lane* l) const noexcept;
     bool can_go_on(const lane* l, std::vector<const lane*>& path) const;
+    bool can_end(const target& what, std::vector<const lane*>& path) const;
 
     sync::mutex mutex_;
     std::vector<wait> waits_; // under mutex_
@@ -67,7 +71,6 @@ class job_wait {
   private:
     running_job* const job_;
     const bool recorded_;
-    bool counted_ = false;
 };
 
 } // namespace taskpool::detail

@@ -123,7 +123,10 @@ void worker::serve(lane& l) noexcept {
         ran = true;
         if (core.is_stopping() && job.on_stop == stop_action::discard) {
             discarded.add();
+            running_job self{core, l, *this, number}; // so that no wait in a destructor waits for this lane
+            current = &self;
             core.discard_job(l, job, discard_reason::stopped);
+            current = nullptr;
             ran = false;
             const std::lock_guard lock(l.head_lock);
             l.has_job = false;

@@ -69,7 +69,8 @@ struct options {
     std::function<void(const failure&)> on_failure = {};
 
     /// Called for each accepted job that is discarded, on the thread that discards it, from several threads at once,
-    /// before the callable is destroyed. Must not throw: what it throws is dropped. Default: it is only counted.
+    /// before the callable is destroyed. Must not throw: what it throws is dropped; must not wait for the pool, as the
+    /// destructor of a callable must not (a stop() inside a stop() is refused). Default: it is only counted.
     std::function<void(const discard&)> on_discard = {};
 };
 

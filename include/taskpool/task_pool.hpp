@@ -328,7 +328,8 @@ class basic_task_pool {
 
     /// The keys with the most jobs of late, most first: an estimate in bounded memory from a sample of the jobs (about
     /// one in 32 that run; space-saving over 256 counters, Metwally et al. 2005, halved every 10 s), so a key with a
-    /// small share of the jobs may be missing.
+    /// small share of the jobs may be missing; so are strings of more than 4 KiB. The summary keeps its keys (G7 is about
+    /// lanes).
     std::vector<hot_key<Key>> hottest_keys(std::size_t most) const {
         std::vector<hot_key<Key>> hottest;
         detail::visit_hottest_keys(

@@ -132,7 +132,7 @@ TEST(G9_no_deadlock, two_keys_that_wait_for_each_other_s_jobs) {
         pool.drain();
         // The one that closed the cycle was told; so the other's wait could end.
         ASSERT_EQ(seen.errors().size(), 1U);
-        const auto& [who, keys] = seen.errors().front();
+        const auto [who, keys] = seen.errors().front();
         EXPECT_EQ(keys, beginning_with(who, {"alpha", "beta"}));
     }
 }
@@ -207,7 +207,7 @@ TEST(G9_no_deadlock, three_keys_in_a_ring) {
         }
         pool.drain();
         ASSERT_EQ(seen.errors().size(), 1U);
-        const auto& [who, cycle] = seen.errors().front();
+        const auto [who, cycle] = seen.errors().front();
         EXPECT_EQ(cycle, beginning_with(who, keys));
     }
 }

@@ -134,15 +134,16 @@ TEST(Lifecycle, a_pool_may_be_destroyed_by_its_own_job) {
 TEST(Lifecycle, a_pool_may_be_owned_by_its_own_job) {
     // The last owner is the callable: the pool goes with it, on the pool's own thread.
     for (int round = 0; round < 50; ++round) {
-        gate until;
+        // Shared, for nothing tells when the job has let go of it.
+        const auto until = std::make_shared<gate>();
         std::weak_ptr<task_pool> watched;
         {
             auto pool = std::make_shared<task_pool>(options{.threads = 2});
             watched = pool;
-            ASSERT_TRUE(pool->submit("key", [pool, &until] { until.wait(); }));
+            ASSERT_TRUE(pool->submit("key", [pool, until] { until->wait(); }));
         }
         EXPECT_FALSE(watched.expired());
-        until.open();
+        until->open();
         EXPECT_TRUE(eventually([&] { return watched.expired(); }));
     }
 }

@@ -42,6 +42,7 @@ struct key_type {
     bool (*equal)(const void* functions, const void* stored, const void* view);
     bool (*same)(const void* functions, const void* stored, const void* other_stored);
     std::string (*describe)(const void* stored);
+    std::size_t (*extent)(const void* stored); // bytes outside the object, where that is known
 };
 
 struct key_view {
@@ -95,6 +96,12 @@ struct key_type_for {
             return static_cast<const functions*>(self)->equal(key(stored), key(other));
         },
         [](const void* stored) { return describe_key(key(stored)); },
+        [](const void* stored) -> std::size_t {
+            if constexpr (std::is_convertible_v<const Key&, std::string_view>)
+                return std::string_view(key(stored)).size();
+            else
+                return 0;
+        },
     };
 };
 

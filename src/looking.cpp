@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the pool tells: figures, keys, failures and discarded jobs.
+#include <algorithm>
+#include <cstdio>
+#include <exception>
+#include <mutex>
+#include <string>
+
+#include "pool_core.hpp"
+
+namespace taskpool::detail {
+
+namespace {
+
+constexpr std::size_t longest_shown_key = 200; // bytes, in the default line for a failure
+
+} // namespace
+
+std::size_t pool_core::active_keys() const noexcept {
+    std::size_t count = 0;
+    if (is_forked())
+        return count;
+    for (auto& s : shards) {
+        const std::lock_guard lock(s.lock);
+        count += s.active;
+    }
+    return count;
+}
+
+void pool_core::visit_active_keys(key_visitor visitor) {
+    if (is_forked())
+        return;
+    for (auto& s : shards) {
+        const std::lock_guard lock(s.lock);
+        for (const lane* const l : s.table.places_locked())
+            if (l != nullptr && l->state != lane_state::idle)
+                visitor.visit(visitor.self, maker.key_of(*l), 0, 0);
+    }
+}
+
+std::uint64_t pool_core::taken_by_workers() const noexcept {
+    std::uint64_t taken = 0;
+    const std::lock_guard lock(workers_mutex_);
+    for (const auto& w : workers_)
+        taken += w->taken.get();
+    return taken;
+}
+
+pool_stats pool_core::stats() const {
+    pool_stats all;
+    if (is_forked())
+        return all;
+    std::uint64_t taken = 0;
+    {
+        const std::lock_guard lock(workers_mutex_);
+        for (const auto& w : workers_) {
+            all.finished += w->finished.get();
+            all.failed += w->failed.get();
+            all.discarded += w->discarded.get();
+            taken += w->taken.get();
+            all.running += w->job_sequence.load(std::memory_order_relaxed) % 2; // a figure by itself
+            for (std::size_t i = 0; i < w->wait_times.size(); ++i) {
+                all.wait_time.counts[i] += w->wait_times[i].get();
+                all.run_time.counts[i] += w->run_times[i].get();
+            }
+        }
+        all.threads = threads_running_;
+    }
+    std::uint64_t discarded_in_lanes = 0;
+    for (auto& s : shards) {
+        const std::lock_guard lock(s.lock);
+        all.accepted += s.accepted;
+        discarded_in_lanes += s.discarded;
+        all.finished += s.finished_held;
+        all.rejected += s.rejected.load(std::memory_order_relaxed); // a figure by itself
+        all.active_keys += s.active;
+        all.suspended_lanes += s.suspended;
+    }
+    all.discarded += discarded_in_lanes;
+    const auto left = taken + discarded_in_lanes;
+    all.waiting = all.accepted > left ? all.accepted - left : 0;
+    for (const auto& queue : queues)
+        all.ready_lanes += queue.state().lanes;
+    all.blocked_threads = static_cast<std::size_t>(std::max(0, workers_at.blocked()));
+    all.threads_refused = threads_refused_.load(std::memory_order_relaxed); // a figure by itself
+    return all;
+}
+
+// --- Reporting -----------------------------------------------------------------------------------------------------------
+
+std::string pool_core::describe(const lane& l) const noexcept {
+    try {
+        return maker.keys.describe(maker.key_of(l));
+    } catch (...) {
+        return {};
+    }
+}
+
+void pool_core::report_failure(std::string_view key, const std::exception_ptr& error) const noexcept {
+    try {
+        if (settings.on_failure) {
+            settings.on_failure({key, error});
+            return;
+        }
+        std::string what = "an exception that is not a std::exception";
+        try {
+            std::rethrow_exception(error);
+        } catch (const std::exception& exception) {
+            what = exception.what();
+        } catch (...) { // NOLINT(bugprone-empty-catch): said above
+        }
+        const auto shown = static_cast<int>(std::min<std::size_t>(key.size(), longest_shown_key));
+        std::fprintf(stderr, "taskpool: a job of key \"%.*s\" failed: %s\n", shown, key.data(), what.c_str());
+    } catch (...) { // NOLINT(bugprone-empty-catch): a handler must not throw; see options.hpp
+    }
+}
+
+void pool_core::discard_job(const lane& l, job_slot& job, discard_reason why) noexcept {
+    if (settings.on_discard) {
+        const auto key = describe(l);
+        try {
+            settings.on_discard({key, why});
+        } catch (...) { // NOLINT(bugprone-empty-catch): a handler must not throw; see options.hpp
+        }
+    }
+    destroy_job(l, job);
+}
+
+bool pool_core::destroy_job(const lane& l, job_slot& job) noexcept {
+    if (job.ops->destroy == nullptr)
+        return true;
+    try {
+        job.ops->destroy(job.storage);
+        return true;
+    } catch (...) {
+        report_failure(describe(l), std::current_exception());
+        return false;
+    }
+}
+
+} // namespace taskpool::detail
