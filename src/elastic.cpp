@@ -26,6 +26,8 @@ using namespace std::chrono_literals;
 constexpr auto tick_length = 1ms;
 constexpr auto doze_length = 1000ms;   // between looks while idle keys or threads are still to be cleared away
 constexpr unsigned ticks_until_doze = 50;
+constexpr unsigned ticks_until_doubt = 16; // that a full pool in which nothing starts will ever have room
+constexpr tick recheck_interval = 4;       // ticks between looks at whether blocked workers run again
 constexpr tick thread_retirement = 1000;  // ticks that a thread beyond `threads` stays parked
 constexpr tick sweep_interval = 8;        // ticks from shard to shard while there is work
 constexpr std::size_t sweep_stride = 512; // table places under one hold of a shard's lock
@@ -69,6 +71,7 @@ void pool_core::keep(void* self) noexcept {
         core.clock.refresh();
         if (core.keeper_tick()) {
             core.quiet_ticks_ = 0;
+            core.clock.set_asleep(false);
         } else if (++core.quiet_ticks_ >= ticks_until_doze) {
             if (core.doze())
                 core.quiet_ticks_ = 0;
@@ -102,16 +105,26 @@ bool pool_core::keeper_tick() noexcept {
     }
 
     const bool submitters = !waiting_room.is_empty();
-    if (submitters)
-        waiting_room.wake_where_room(static_cast<std::uint32_t>(settings.lane_capacity), gate.free(taken_by_workers()));
+    const auto taken = taken_by_workers();
+    const bool moved = std::exchange(taken_seen_, taken) != taken;
+    if (submitters) {
+        const auto room = gate.free(shards, taken);
+        waiting_room.wake_where_room(static_cast<std::uint32_t>(settings.lane_capacity), room);
+        // A push from outside may have filled the room that a job was about to be told of, behind that very job.
+        stuck_ticks_ = room == 0 && !moved ? stuck_ticks_ + 1 : 0;
+        if (stuck_ticks_ % ticks_until_doubt == ticks_until_doubt - 1)
+            waiting_room.wake_jobs();
+    }
     const tick now = clock.now();
+    if (workers_at.blocked() > 0 && now - rechecked_ >= recheck_interval) {
+        rechecked_ = now;
+        recheck_blocked();
+    }
     if (now - swept_ >= sweep_interval) {
         swept_ = now;
         sweep(std::max<std::size_t>(1, shards.size() / 64));
         retire_workers();
     }
-    const auto taken = taken_by_workers();
-    const bool moved = std::exchange(taken_seen_, taken) != taken;
     return ready > 0 || submitters || moved || workers_at.working() > limit;
 }
 
@@ -122,12 +135,9 @@ unsigned pool_core::find_blocked() noexcept {
     for (const auto& w : workers_) {
         // acquire pairs with the release in worker::run: the thread's probe and figures are there.
         const auto sequence = w->job_sequence.load(std::memory_order_acquire);
-        const bool in_job = sequence % 2 == 1;
         // relaxed: see enter_blocking.
-        if (!in_job || w->blocked.load(std::memory_order_relaxed)) {
-            w->sequence_seen = 0;
+        if (sequence % 2 == 0 || w->blocked.load(std::memory_order_relaxed))
             continue;
-        }
         const auto cpu_time = w->probe.cpu_time();
         if (!cpu_time)
             continue; // only blocking_scope tells here
@@ -139,6 +149,7 @@ unsigned pool_core::find_blocked() noexcept {
         if (!w->blocked.exchange(true, std::memory_order_relaxed)) { // relaxed: see enter_blocking
             workers_at.add_blocked(1);
             workers_at.add_working(-1);
+            w->marked = true;
             ++found;
             // If the job ended just now, its worker may not have seen the mark.
             if (w->job_sequence.load(std::memory_order_relaxed) != sequence)
@@ -146,6 +157,20 @@ unsigned pool_core::find_blocked() noexcept {
         }
     }
     return found;
+}
+
+/// Takes the mark from workers whose job uses its processor again.
+void pool_core::recheck_blocked() noexcept {
+    const std::lock_guard lock(workers_mutex_);
+    for (const auto& w : workers_) {
+        // relaxed: see enter_blocking. What blocking_scope says, it takes back itself.
+        w->marked = w->marked && w->blocked.load(std::memory_order_relaxed) &&
+                    w->job_sequence.load(std::memory_order_relaxed) == w->sequence_seen;
+        if (!w->marked || w->probe.cpu_time() == w->cpu_time_seen)
+            continue;
+        w->marked = false;
+        unblock(*w);
+    }
 }
 
 void pool_core::add_workers(std::size_t count) noexcept {
@@ -173,14 +198,18 @@ void pool_core::add_worker_locked() {
 
 void pool_core::retire_workers() noexcept {
     for (;;) {
-        const std::lock_guard lock(workers_mutex_);
-        if (threads_running_ <= settings.threads)
-            return;
-        worker* const w = workers_at.retire_one(clock.now() - thread_retirement);
-        if (w == nullptr)
-            return;
-        w->thread.join(); // it is on its way out
-        --threads_running_;
+        std::thread leaving;
+        {
+            const std::lock_guard lock(workers_mutex_);
+            if (threads_running_ <= settings.threads)
+                return;
+            worker* const w = workers_at.retire_one(clock.now() - thread_retirement);
+            if (w == nullptr)
+                return;
+            leaving = std::move(w->thread);
+            --threads_running_;
+        }
+        leaving.join(); // with no lock held: destructors of users' thread_local objects run now
     }
 }
 

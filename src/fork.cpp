@@ -8,6 +8,7 @@
 
 #include "pool_core.hpp"
 #include "sync.hpp"
+#include "wait_graph.hpp"
 
 namespace taskpool::detail::pool_registry {
 
@@ -20,14 +21,23 @@ struct registry {
 
 registry& the_registry() noexcept;
 
-void before_fork() { the_registry().mutex.lock(); }
-void after_fork() { the_registry().mutex.unlock(); }
+void before_fork() {
+    the_registry().mutex.lock();
+    wait_graph::instance().before_fork();
+}
+
+void after_fork() {
+    wait_graph::instance().after_fork(false);
+    the_registry().mutex.unlock();
+}
 
 void after_fork_in_child() {
     auto& all = the_registry();
     for (pool_core* const core : all.pools)
         core->forked.store(true, std::memory_order_relaxed); // see pool_core::is_forked
     all.pools.clear();
+    forget_current_job();
+    wait_graph::instance().after_fork(true);
     all.mutex.unlock();
 }
 

@@ -29,11 +29,7 @@ class pool_gate {
         const std::lock_guard lock(mutex_);
         auto free = free_locked(taken());
         if (free == 0) {
-            for (auto& s : shards) {
-                const std::lock_guard shard_lock(s.lock);
-                granted_ -= s.budget;
-                s.budget = 0;
-            }
+            take_back_locked(shards);
             free = free_locked(taken());
             if (free == 0)
                 return false;
@@ -46,20 +42,31 @@ class pool_gate {
         return true;
     }
 
-    /// Jobs for which there is room beyond what was granted: for the keeper.
-    std::uint64_t free(std::uint64_t taken) const noexcept {
+    /// Jobs for which there is room, budgets of shards included: for the keeper, while submitters wait.
+    template <class Shards>
+    std::uint64_t free(Shards& shards, std::uint64_t taken) noexcept {
         const std::lock_guard lock(mutex_);
+        take_back_locked(shards);
         return free_locked(taken);
     }
 
   private:
+    template <class Shards>
+    void take_back_locked(Shards& shards) noexcept {
+        for (auto& s : shards) {
+            const std::lock_guard shard_lock(s.lock);
+            granted_ -= s.budget;
+            s.budget = 0;
+        }
+    }
+
     std::uint64_t free_locked(std::uint64_t taken) const noexcept {
         const auto used = granted_ - taken;
         return used < capacity_ ? capacity_ - used : 0;
     }
 
     const std::uint64_t capacity_;
-    mutable sync::mutex mutex_;
+    sync::mutex mutex_;
     std::uint64_t granted_ = 0; // under mutex_
 };
 

@@ -84,6 +84,7 @@ void lane_table::erase(std::size_t place) noexcept {
     }
     lanes_[gap] = nullptr;
     --used_;
+    ++changes_;
 }
 
 void lane_table::resize(std::size_t places) {
@@ -93,6 +94,7 @@ void lane_table::resize(std::size_t places) {
     hashes.swap(hashes_);
     used_ = 0;
     sweep_at_ = 0;
+    ++changes_;
     for (std::size_t i = 0; i < lanes.size(); ++i)
         if (lanes[i] != nullptr)
             insert(lanes[i], hashes[i]);

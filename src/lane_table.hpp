@@ -66,6 +66,9 @@ class lane_table {
     std::size_t size_locked() const noexcept { return used_; }
 
     /// All lanes, null where a place is empty. Changed by find_or_make_locked and sweep_locked.
+    /// Grows whenever lanes change places.
+    std::uint64_t changes_locked() const noexcept { return changes_; }
+
     const std::vector<lane*>& places_locked() const noexcept { return lanes_; }
 
   private:
@@ -80,6 +83,7 @@ class lane_table {
     std::vector<std::uint32_t> hashes_; // of the lanes at the same places
     std::size_t used_ = 0;
     std::size_t sweep_at_ = 0;
+    std::uint64_t changes_ = 0;
 };
 
 } // namespace taskpool::detail

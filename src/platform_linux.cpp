@@ -89,6 +89,8 @@ std::thread start_thread(void (*body)(void*), void* argument, const std::string&
     sigset_t all;
     sigset_t before;
     sigfillset(&all);
+    for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT})
+        sigdelset(&all, fault); // a thread's own faults must reach whoever reports them
     pthread_sigmask(SIG_SETMASK, &all, &before);
     std::thread thread;
     try {

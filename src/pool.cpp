@@ -122,6 +122,7 @@ void pool_core::start_locked() {
             keeper_ends_.store(true, std::memory_order_relaxed); // ordered by the event's lock
             poke_keeper();
             keeper_.join();
+            clock.set_asleep(true);
             throw;
         }
         // It works with what it has; the keeper goes on trying.
@@ -149,7 +150,8 @@ void pool_core::begin_stop() noexcept {
     close();
     for (auto& s : shards) {
         s.lock.lock();
-        s.frozen = true; // closed and frozen: the table no longer changes
+        s.frozen = true;
+        auto changes = s.table.changes_locked();
         for (std::size_t i = 0; i < s.table.places_locked().size(); ++i) {
             lane* const l = s.table.places_locked()[i];
             if (l == nullptr || l->state == lane_state::idle)
@@ -170,6 +172,9 @@ void pool_core::begin_stop() noexcept {
             discard_all(*l, cut, discard_reason::stopped);
             s.lock.lock();
             --l->pins;
+            // A new handle may have moved lanes about; to meet one of them twice does no harm.
+            if (std::exchange(changes, s.table.changes_locked()) != changes)
+                i = static_cast<std::size_t>(-1);
         }
         s.lock.unlock();
     }
@@ -193,17 +198,20 @@ stop_report pool_core::stop() {
     if (!started_ && active_keys() > 0)
         start_locked(); // jobs that must run
     if (started_) {
-        drain({patience::for_ever});
+        wait_until_drained({patience::for_ever});
         workers_at.close();
         keeper_ends_.store(true, std::memory_order_relaxed); // ordered by the event's lock
         poke_keeper();
         keeper_.join();
-        const std::lock_guard workers_lock(workers_mutex_);
-        for (const auto& w : workers_) {
-            if (!w->thread.joinable())
-                continue;
-            w->thread.join();
+        for (;;) {
+            std::unique_lock workers_lock(workers_mutex_);
+            const auto at = std::find_if(workers_.begin(), workers_.end(), [](auto& w) { return w->thread.joinable(); });
+            if (at == workers_.end())
+                break;
+            std::thread leaving = std::move((*at)->thread);
             --threads_running_;
+            workers_lock.unlock();
+            leaving.join(); // see retire_workers
         }
     }
     const auto now = stats();
@@ -239,6 +247,7 @@ std::size_t pool_core::cancel(const key_view& key) {
     const std::size_t count = cut.count;
     stop.request_stop();
     waiting_room.wake(l, count);
+    waiting_room.wake(nullptr, count);
     discard_all(*l, cut, discard_reason::cancelled);
     unpin(*l);
     return count;
@@ -257,7 +266,7 @@ bool pool_core::any_ready() const noexcept {
 }
 
 void pool_core::wake_if_ready() noexcept {
-    if (workers_at.wants_waking() && any_ready())
+    if (any_ready() && workers_at.wants_waking()) // in this order, see parking.hpp
         workers_at.unpark_one();
 }
 
@@ -302,6 +311,7 @@ void pool_core::go_idle_locked(shard& s, lane& l) noexcept {
 void pool_core::release_hold(lane& l) noexcept {
     if (is_forked())
         return;
+    const auto alive = shared_from_this(); // once the lane is queued, a stop that waited for this hold may come to its end
     shard& s = shard_of(l);
     tick age = 0;
     {
@@ -329,8 +339,13 @@ bool pool_core::drain(patience wait) {
     if (const running_job* const job = current_job(); job != nullptr && &job->core == this)
         throw deadlock_error("drain() inside a job waits for the job itself, of key \"" + describe(job->in) + "\"",
                              {describe(job->in)});
-    const job_wait waits(stopping_here == this ? nullptr : current_job(), {.for_pool = this},
-                         wait.kind == patience::until_deadline);
+    if (stopping_here == this)
+        throw deadlock_error("drain() inside a stop(), by a job that it discards or a handler", {});
+    const job_wait waits(current_job(), {.for_pool = this}, wait.kind == patience::until_deadline);
+    return wait_until_drained(wait);
+}
+
+bool pool_core::wait_until_drained(patience wait) {
     // Idle twice with nothing accepted in between: then all shards were idle at one moment.
     const auto look = [&](std::uint64_t& accepted) {
         bool idle = true;
@@ -382,7 +397,7 @@ bool pool_core::drain(const key_view& key, patience wait) {
         lane& l;
         ~unpin_at_end() { core.unpin(l); }
     } unpins{*this, *l};
-    const job_wait waits(current_job(), {.for_lane = l, .needs_thread = needs_thread}, wait.kind == patience::until_deadline);
+    const job_wait waits(current_job(), {.for_lane = l, .in = this, .needs_thread = needs_thread}, wait.kind == patience::until_deadline);
     for (;;) {
         std::unique_lock lock(quiet_);
         const auto epoch = quiet_epoch_;
@@ -424,8 +439,13 @@ void pool_core::share_lane(lane& l) noexcept {
 void pool_core::unpin(lane& l) noexcept {
     if (is_forked())
         return;
-    const std::lock_guard lock(shard_of(l).lock);
-    --l.pins;
+    bool to_be_swept = false;
+    {
+        const std::lock_guard lock(shard_of(l).lock);
+        to_be_swept = --l.pins == 0 && l.state == lane_state::idle;
+    }
+    if (to_be_swept && clock.asleep())
+        poke_keeper();
 }
 
 } // namespace taskpool::detail

@@ -83,6 +83,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     void start();
     void close() noexcept;
     bool drain(patience wait);
+    bool wait_until_drained(patience wait);
     bool drain(const key_view& key, patience wait);
     std::size_t cancel(const key_view& key);
     stop_report stop();
@@ -136,6 +137,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     static void keep(void* self) noexcept;
     bool keeper_tick() noexcept;
     unsigned find_blocked() noexcept;
+    void recheck_blocked() noexcept;
     void add_workers(std::size_t count) noexcept;
     void retire_workers() noexcept;
     bool sweep(std::size_t shards_to_do) noexcept;
@@ -172,6 +174,8 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     tick swept_ = 0;
     std::uint64_t taken_seen_ = 0;
     unsigned quiet_ticks_ = 0;
+    unsigned stuck_ticks_ = 0;
+    tick rechecked_ = 0;
 
     std::shared_ptr<pool_core> self_; // keeps the memory of a pool whose process was forked
 };

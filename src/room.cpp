@@ -50,6 +50,13 @@ void room::wake_where_room(std::uint32_t lane_capacity, std::size_t pool_room) n
     }
 }
 
+void room::wake_jobs() noexcept {
+    const std::lock_guard lock(mutex_);
+    for (waiter* w = first_; w != nullptr; w = w->next)
+        if (w->for_lane == nullptr && w->in_job)
+            w->wake.signal();
+}
+
 bool room::is_empty() const noexcept {
     const std::lock_guard lock(mutex_);
     return first_ == nullptr;

@@ -19,8 +19,9 @@ namespace taskpool::detail {
 class room {
   public:
     struct waiter {
-        explicit waiter(lane* wanted) noexcept : for_lane(wanted) {}
+        waiter(lane* wanted, bool by_job) noexcept : for_lane(wanted), in_job(by_job) {}
         lane* const for_lane; // pinned; null: for room in the pool
+        const bool in_job;    // the submitter is a job
         sync::event wake;
         waiter* next = nullptr;
         waiter* previous = nullptr;
@@ -37,6 +38,9 @@ class room {
 
     /// For the keeper: wakes those whose lane has room, and up to `pool_room` of those who wait for the pool.
     void wake_where_room(std::uint32_t lane_capacity, std::size_t pool_room) noexcept;
+
+    /// Wakes the jobs that wait for room in the pool, to ask again whether that can still end.
+    void wake_jobs() noexcept;
 
     bool is_empty() const noexcept;
 

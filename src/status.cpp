@@ -26,7 +26,7 @@ std::string_view to_string(submit_status status) noexcept {
 deadlock_error::deadlock_error(const std::string& what, std::vector<std::string> keys)
     : std::logic_error(what), keys_(std::make_shared<const std::vector<std::string>>(std::move(keys))) {}
 
-job_discarded::job_discarded() : std::runtime_error("the job was discarded before it ran") {}
+const char* job_discarded::what() const noexcept { return "the job was discarded before it ran"; }
 
 job_rejected::job_rejected(const submit_result& result)
     : std::runtime_error("the job was not accepted: " + std::string(result.message())), status_(result.status()) {}

@@ -152,8 +152,8 @@ bool pool_core::wait_for_room(lane& l, bool in_pool, patience wait, submit_resul
         return false;
     }
     try {
-        const job_wait waits(job, in_pool ? wait_graph::target{.room_in = this} : wait_graph::target{.for_lane = &l}, wait.kind == patience::until_deadline);
-        room::waiter waiter(in_pool ? nullptr : &l);
+        const job_wait waits(job, in_pool ? wait_graph::target{.room_in = this} : wait_graph::target{.for_lane = &l, .for_room = true, .in = this}, wait.kind == patience::until_deadline);
+        room::waiter waiter(in_pool ? nullptr : &l, job != nullptr);
         waiting_room.enter(waiter);
         bool in_time = true;
         if (!claim_room(l, in_pool)) {

@@ -26,7 +26,7 @@ class tick_clock {
         const auto passed = std::chrono::steady_clock::now() - begin_;
         const auto t = static_cast<tick>(std::chrono::duration_cast<std::chrono::milliseconds>(passed).count());
         // relaxed: as in now(). Two refreshes may cross; the older value stands for a tick at most.
-        if (tick_.load(std::memory_order_relaxed) != t)
+        if (older(tick_.load(std::memory_order_relaxed), t))
             tick_.store(t, std::memory_order_relaxed);
         return t;
     }

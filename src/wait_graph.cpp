@@ -34,6 +34,8 @@ bool wait_graph::can_go_on(const lane* l, std::vector<const lane*>& path) const 
 }
 
 bool wait_graph::can_end(const target& what, std::vector<const lane*>& path) const {
+    if (what.for_room && what.for_lane->waiting() < what.in->settings.lane_capacity)
+        return true; // there is room by now
     if (what.for_lane != nullptr)
         return can_go_on(what.for_lane, path);
     if (what.for_pool != nullptr)
@@ -52,33 +54,43 @@ bool wait_graph::can_end(const target& what, std::vector<const lane*>& path) con
             others.push_back(other);
         }
     }
-    return std::any_of(others.begin(), others.end(), [&](const lane* other) { return can_go_on(other, path); });
+    // None at all: there is room by now.
+    return others.empty() ||
+           std::any_of(others.begin(), others.end(), [&](const lane* other) { return can_go_on(other, path); });
 }
 
 bool wait_graph::enter(running_job& job, const target& what, bool has_deadline, refusal& because) {
     const std::lock_guard lock(mutex_);
+    const auto take_out = [&] { std::erase_if(waits_, [&](const wait& w) { return w.job == &job; }); };
     waits_.push_back({&job, what});
-    std::vector<const lane*> path;
-    if (!can_go_on(&job.in, path)) {
-        for (const lane* const l : path)
-            if (const wait* const w = wait_of(l))
-                because.keys.push_back(w->job->core.describe(*l));
-        because.why = what.room_in != nullptr ? "jobs of these keys fill the pool and wait for room in it"
-                      : path.size() == 1      ? "a job waits for its own key"
-                                              : "jobs of these keys wait for each other";
-    } else if (!has_deadline && what.needs_thread &&
-               // relaxed: changed under mutex_ only.
-               job.core.waiting_workers.load(std::memory_order_relaxed) + 1 >=
-                   static_cast<int>(job.core.settings.max_threads)) {
-        because.keys.push_back(job.core.describe(job.in));
-        because.why = "all threads of the pool would wait";
+    try {
+        std::vector<const lane*> path;
+        const bool over = what.future != nullptr && what.future->is_ready();
+        if (!over && !can_go_on(&job.in, path)) {
+            for (const lane* const l : path)
+                if (const wait* const w = wait_of(l))
+                    because.keys.push_back(w->job->core.describe(*l));
+            because.why = what.room_in != nullptr ? "jobs of these keys fill the pool and wait for room in it"
+                          : path.size() == 1      ? "a job waits for its own key"
+                                                  : "jobs of these keys wait for each other";
+        } else if (!over && !has_deadline && what.needs_thread &&
+                   (what.in == &job.core || what.room_in == &job.core) &&
+                   // relaxed: changed under mutex_ only.
+                   job.core.waiting_workers.load(std::memory_order_relaxed) + 1 >=
+                       static_cast<int>(job.core.settings.max_threads)) {
+            because.keys.push_back(job.core.describe(job.in));
+            because.why = "all threads of the pool would wait";
+        }
+    } catch (...) {
+        take_out();
+        throw;
     }
-    if (because.why.empty() && !has_deadline) {
-        job.core.waiting_workers.fetch_add(1, std::memory_order_relaxed); // as above
-        return true;
+    if (!because.why.empty() || has_deadline) {
+        take_out();
+        return because.why.empty();
     }
-    std::erase_if(waits_, [&](const wait& w) { return w.job == &job; });
-    return because.why.empty();
+    job.core.waiting_workers.fetch_add(1, std::memory_order_relaxed); // as above
+    return true;
 }
 
 void wait_graph::leave(const running_job& job) noexcept {
@@ -87,7 +99,7 @@ void wait_graph::leave(const running_job& job) noexcept {
     std::erase_if(waits_, [&](const wait& w) { return w.job == &job; });
 }
 
-void wait_graph::forget(const void* future) noexcept {
+void wait_graph::forget(const future_core* future) noexcept {
     const std::lock_guard lock(mutex_);
     std::erase_if(waits_, [&](const wait& w) { return w.what.future == future; });
 }

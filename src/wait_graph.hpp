@@ -17,6 +17,7 @@
 #include <vector>
 
 #include <taskpool/detail/core.hpp>
+#include <taskpool/future.hpp>
 
 #include "pool_core.hpp"
 
@@ -29,10 +30,12 @@ class wait_graph {
     struct target {
         // One of these:
         const lane* for_lane = nullptr;      // room in a lane, its drain, a future of a job in it
+        bool for_room = false;               // ... room in it
+        const pool_core* in = nullptr;       // ... the lane's pool
         const pool_core* for_pool = nullptr; // the drain or stop of another pool
         const pool_core* room_in = nullptr;  // room in the pool
-        const void* future = nullptr;        // with for_lane: which one
-        bool needs_thread = true;            // whether a thread of the job's pool must be free for it to end
+        const future_core* future = nullptr; // with for_lane: which one
+        bool needs_thread = true;            // whether a thread of that pool must be free for it to end
     };
 
     /// Records a wait of `job` and says nothing, or says why it could never end. Throws std::bad_alloc.
@@ -43,7 +46,15 @@ class wait_graph {
     bool enter(running_job& job, const target& what, bool has_deadline, refusal& because);
     void leave(const running_job& job) noexcept;
     /// Takes out who waits for a future that is ready now.
-    void forget(const void* future) noexcept;
+    void forget(const future_core* future) noexcept;
+
+    /// Held across fork(); the child has no waits.
+    void before_fork() noexcept { mutex_.lock(); }
+    void after_fork(bool in_child) noexcept {
+        if (in_child)
+            waits_.clear();
+        mutex_.unlock();
+    }
 
   private:
     struct wait {

@@ -18,11 +18,15 @@ thread_local running_job* current = nullptr;
 constexpr unsigned jobs_between_looks = 32; // how often a busy worker moves the clock and compares queues
 constexpr int spins_before_parking = 64;    // some microseconds
 
-std::size_t bucket_of(tick duration) noexcept { return std::min<std::size_t>(std::bit_width(duration), 23); }
+/// The histogram's bucket for a duration; one below zero, of a clock that was read by two threads, counts as none.
+std::size_t bucket_of(tick duration) noexcept {
+    return older(duration, 0) ? 0 : std::min<std::size_t>(std::bit_width(duration), 23);
+}
 
 } // namespace
 
 running_job* current_job() noexcept { return current; }
+void forget_current_job() noexcept { current = nullptr; }
 
 worker::worker(pool_core& owner, unsigned number) noexcept
     : core(owner), index(number), home(number % static_cast<unsigned>(owner.queues.size())),
@@ -38,7 +42,7 @@ void worker::main() noexcept {
 
 lane* worker::find() noexcept {
     for (;;) {
-        if (!core.workers_at.take_surplus()) {
+        if (searching_ || !core.workers_at.take_surplus()) {
             lane* l = take_any();
             if (l == nullptr && (searching_ || (searching_ = core.workers_at.begin_search())) && spin())
                 l = take_any();
@@ -68,6 +72,9 @@ bool worker::spin() noexcept {
 
 /// Sleeps until there may be work. False when the worker is to end.
 bool worker::park() noexcept {
+    // relaxed: the keeper may have marked the last job when it had just ended.
+    if (blocked.load(std::memory_order_relaxed))
+        core.unblock(*this);
     core.workers_at.park(*this, core.clock.now());
     // From here on pushers see this worker as parked; what they pushed before is looked for now (parking.hpp).
     const bool ends = core.workers_at.closed();

@@ -26,6 +26,8 @@ struct running_job {
 
 /// The job that the calling thread runs, or null.
 running_job* current_job() noexcept;
+/// For the child of a fork, in which no job runs on.
+void forget_current_job() noexcept;
 
 struct worker {
     worker(pool_core& core, unsigned index) noexcept;
@@ -63,6 +65,7 @@ struct worker {
     platform::thread_probe probe;
     std::uint64_t sequence_seen = 0;
     std::chrono::nanoseconds cpu_time_seen{-1};
+    bool marked = false; // as blocked, by the keeper
 
   private:
     lane* find() noexcept;

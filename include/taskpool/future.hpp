@@ -24,8 +24,11 @@ class TASKPOOL_EXPORT future_core {
     future_core(const future_core&) = delete;
     future_core& operator=(const future_core&) = delete;
 
-    /// REQUIRES: called once, by the core or before the state is shared. The lane in which the job was accepted.
-    void set_lane(lane* where) noexcept { lane_ = where; }
+    /// Where the job was accepted. REQUIRES: called once, before the job can run.
+    void set_place(const pool_core& pool, const lane& where) noexcept {
+        pool_ = &pool;
+        lane_ = &where;
+    }
     /// REQUIRES: called at most once.
     void finish(std::exception_ptr error) noexcept;
     bool is_ready() const noexcept;
@@ -41,7 +44,8 @@ class TASKPOOL_EXPORT future_core {
     struct parts; // mutex and condition, not for this header
     const std::unique_ptr<parts> parts_;
     std::exception_ptr error_; // written before ready, read after it
-    lane* lane_ = nullptr;     // valid until ready
+    const pool_core* pool_ = nullptr; // these two are valid until ready
+    const lane* lane_ = nullptr;
 };
 
 template <class T>
@@ -113,7 +117,7 @@ class [[nodiscard]] future {
     }
     template <class Duration>
     [[nodiscard]] bool wait_until(const std::chrono::time_point<detail::clock, Duration>& time) const {
-        return state_->wait(detail::patience_for(time - detail::clock::now()));
+        return state_->wait(detail::patience_until(time));
     }
 
     /// Waits, then moves the value out or throws what the job threw; job_discarded when it was discarded, job_rejected

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -66,9 +67,9 @@ class TASKPOOL_EXPORT deadlock_error : public std::logic_error {
 };
 
 /// What a future holds when its job was accepted and then discarded by stop, cancel or an overflow rule.
-class TASKPOOL_EXPORT job_discarded : public std::runtime_error {
+class TASKPOOL_EXPORT job_discarded : public std::exception {
   public:
-    job_discarded();
+    const char* what() const noexcept override;
 };
 
 /// What a future holds when its job was never accepted.

@@ -95,7 +95,7 @@ class submitter {
         if constexpr (std::is_lvalue_reference_v<F> || std::is_const_v<std::remove_reference_t<F>>) {
             return submit(where, stored(job), how, wait); // copied with no lock held
         } else {
-            auto make = [&job](lane&) -> stored { return stored(std::move(job)); };
+            auto make = [&job](lane&) -> stored { return stored(std::forward<F>(job)); };
             job_source_of<Key, stored, decltype(make)> source(make);
             return where.submit(source, how, wait);
         }
@@ -110,8 +110,8 @@ class submitter {
         } else {
             auto state = std::make_shared<future_state<result>>();
             auto make = [&](lane& accepted_in) {
-                state->set_lane(&accepted_in);
-                return async_job<Key, stored, result>{promise<result>(state), std::move(job)};
+                state->set_place(where.core, accepted_in);
+                return async_job<Key, stored, result>{promise<result>(state), std::forward<F>(job)};
             };
             job_source_of<Key, async_job<Key, stored, result>, decltype(make)> source(make);
             if (const auto answer = where.submit(source, how, {patience::for_ever}); !answer)
@@ -168,7 +168,7 @@ class basic_lane {
     template <class Duration, job_for<Key> F>
     [[nodiscard]] submit_result submit_until(const std::chrono::time_point<detail::clock, Duration>& time, F&& job,
                                              const job_options& how = {}) const {
-        return put(std::forward<F>(job), how, detail::patience_for(time - detail::clock::now()));
+        return put(std::forward<F>(job), how, detail::patience_until(time));
     }
     template <job_for<Key> F>
     auto async(F&& job, const job_options& how = {}) const {
@@ -265,7 +265,7 @@ class basic_task_pool {
     [[nodiscard]] submit_result submit_until(key_view key,
                                              const std::chrono::time_point<detail::clock, Duration>& time, F&& job,
                                              const job_options& how = {}) {
-        return put(key, std::forward<F>(job), how, detail::patience_for(time - detail::clock::now()));
+        return put(key, std::forward<F>(job), how, detail::patience_until(time));
     }
 
     /// Submits `job` and gives a future for its result or exception. Waits for room as submit does; if the job is not
@@ -315,7 +315,8 @@ class basic_task_pool {
 
     /// Refuses new jobs, wakes submitters that wait, asks running and held jobs to stop, discards those that wait (or
     /// runs them: job_options::on_stop), waits until all have ended, joins the threads. Idempotent; a second caller waits
-    /// for the first and gets the same report. Throws deadlock_error inside a job of this pool, having done nothing.
+    /// for the first and gets the same report. Throws deadlock_error inside a job of this pool, having done nothing; and
+    /// std::system_error when threads are needed for jobs that must run and none can be had.
     stop_report stop() { return detail::stop(*core_); }
 
     // --- Looking --------------------------------------------------------------------------------------------------

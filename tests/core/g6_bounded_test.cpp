@@ -163,6 +163,29 @@ TEST(G6_bounded, a_cancel_lets_a_blocked_submitter_in) {
     EXPECT_EQ(pool.stats().waiting, 1U);
 }
 
+TEST(G6_bounded, a_cancel_lets_a_submitter_in_that_a_full_pool_blocks) {
+    for (const bool started : {false, true}) {
+        gate until;
+        task_pool pool({.threads = 1, .max_threads = 1, .pool_capacity = 3, .autostart = started});
+        const opener at_end(until);
+        if (started)
+            occupy(pool, "key", until);
+        for (int i = 0; i < 3; ++i)
+            ASSERT_TRUE(pool.submit("key", [] {}));
+        std::atomic<bool> returned = false;
+        std::thread submitter([&] {
+            EXPECT_TRUE(pool.submit("other", [] {}));
+            returned = true;
+        });
+        EXPECT_TRUE(for_a_while([&] { return !returned; }));
+        EXPECT_EQ(pool.cancel("key"), 3U);
+        EXPECT_TRUE(eventually([&] { return returned.load(); }, 5s)) << (started ? "started" : "not started");
+        if (!returned)
+            pool.close(); // so that the test ends
+        submitter.join();
+    }
+}
+
 TEST(G6_bounded, gives_up_after_a_time) {
     task_pool pool({.lane_capacity = 1, .autostart = false});
     ASSERT_TRUE(pool.submit("key", [] {}));

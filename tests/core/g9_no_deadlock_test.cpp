@@ -31,6 +31,18 @@ class outcomes {
     std::vector<std::pair<std::string, names>> errors() const { return errors_.entries(); }
     std::vector<std::pair<std::string, std::string>> refusals() const { return refusals_.entries(); }
     std::size_t total() const { return errors_.size() + refusals_.size(); }
+    std::string text() const {
+        std::string all;
+        for (const auto& [who, keys] : errors()) {
+            all += who + " was told of";
+            for (const auto& key : keys)
+                all += " " + key;
+            all += "; ";
+        }
+        for (const auto& [who, message] : refusals())
+            all += who + ": " + message + "; ";
+        return all;
+    }
 
   private:
     journal<std::pair<std::string, names>> errors_;
@@ -393,6 +405,118 @@ TEST(G9_no_deadlock, a_job_may_drain_and_stop_another_pool) {
         return inner.stop().finished;
     });
     EXPECT_EQ(done.get(), 101U);
+}
+
+TEST(G9_no_deadlock, a_wait_for_another_pool_s_key_needs_no_thread_of_the_own) {
+    task_pool outer({.threads = 1, .max_threads = 1});
+    task_pool inner({.threads = 1, .lane_capacity = 1});
+    auto done = outer.async("alpha", [&] {
+        for (int i = 0; i < 20; ++i)
+            EXPECT_TRUE(inner.submit("alpha", [] {}));
+        inner.drain("alpha");
+        return inner.async("beta", [] { return 5; }).get();
+    });
+    EXPECT_EQ(done.get(), 5);
+}
+
+TEST(G9_no_deadlock, a_wait_is_not_refused_for_one_that_is_over) {
+    // Of two threads one waits for gamma's job. Gamma's ends, and its thread goes on with beta's, which waits in turn while
+    // the first thread may not have woken up yet. It does, though, so a thread will be free.
+    for (int round = 0; round < 500; ++round) {
+        outcomes seen;
+        task_pool pool({.threads = 2, .max_threads = 2});
+        ASSERT_TRUE(pool.submit("alpha", [&] {
+            auto from_gamma = pool.async("gamma", [&] {
+                pool.submit("beta", [&] {
+                    auto from_delta = pool.async("delta", [] {});
+                    seen.attempt("beta", [&] { from_delta.get(); });
+                });
+            });
+            seen.attempt("alpha", [&] { from_gamma.get(); });
+        }));
+        pool.drain();
+        ASSERT_EQ(seen.total(), 0U) << seen.text() << "in round " << round;
+    }
+}
+
+TEST(G9_no_deadlock, a_wait_for_one_that_has_got_its_room_is_not_refused) {
+    // Alpha waits for room in beta's lane. Beta's first job ends, which makes room; its second waits for alpha, which has
+    // perhaps not woken up yet but will.
+    for (int round = 0; round < 200; ++round) {
+        outcomes seen;
+        std::atomic<int> ran = 0;
+        future<void> from_alpha;
+        std::atomic<bool> alpha_known = false;
+        task_pool pool({.threads = 2, .lane_capacity = 1});
+        ASSERT_TRUE(pool.submit("beta", [&] {
+            while (pool.stats().blocked_threads == 0)
+                std::this_thread::yield();
+        }));
+        ASSERT_TRUE(eventually([&] { return pool.stats().running == 1; }));
+        ASSERT_TRUE(pool.submit("beta", [&] {
+            while (!alpha_known)
+                std::this_thread::yield();
+            seen.attempt("beta", [&] { from_alpha.get(); });
+        }));
+        from_alpha = pool.async("alpha", [&] {
+            if (const auto result = pool.submit("beta", [&] { ++ran; }); !result)
+                seen.refused("alpha", result);
+        });
+        alpha_known = true;
+        pool.drain();
+        ASSERT_EQ(seen.total(), 0U) << seen.text() << "in round " << round;
+        EXPECT_EQ(ran, 1);
+    }
+}
+
+TEST(G9_no_deadlock, a_drain_of_a_pool_whose_waits_can_all_end_is_not_refused) {
+    // In the inner pool: yota waits for room in the pool, which alpha's and beta's waiting jobs fill; alpha waits for
+    // yota's future, beta for gamma's, and gamma for nobody. So all of it can end, and so can a drain.
+    for (int i = 0; i < 8; ++i) {
+        const std::string alpha = "alpha" + std::to_string(i), beta = "beta" + std::to_string(i); // in either order of hash
+        outcomes seen;
+        gate until;
+        std::atomic<int> turn = 0;
+        task_pool inner({.threads = 6, .pool_capacity = 2});
+        task_pool outer({.threads = 1});
+        const opener at_end(until);
+        const auto wait_for_turn = [&](int mine) {
+            while (turn != mine)
+                std::this_thread::yield();
+        };
+        auto from_gamma = inner.async("gamma", [&] { until.wait(); });
+        ASSERT_TRUE(eventually([&] { return inner.stats().running == 1; }));
+        auto from_yota = inner.async("yota", [&] {
+            wait_for_turn(1);
+            if (const auto result = inner.submit("new", [] {}); !result)
+                seen.refused("yota", result);
+        });
+        ASSERT_TRUE(inner.submit(alpha, [&] {
+            wait_for_turn(2);
+            seen.attempt("alpha", [&] { from_yota.get(); });
+        }));
+        ASSERT_TRUE(eventually([&] { return inner.stats().running == 3; }));
+        ASSERT_TRUE(inner.submit(beta, [&] {
+            wait_for_turn(3);
+            seen.attempt("beta", [&] { from_gamma.get(); });
+        }));
+        ASSERT_TRUE(eventually([&] { return inner.stats().running == 4; }));
+        ASSERT_TRUE(inner.submit(alpha, [] {}));
+        ASSERT_TRUE(inner.submit(beta, [] {}));
+        const auto blocked = inner.stats().blocked_threads;
+        for (int next = 1; next <= 3; ++next) {
+            turn = next;
+            ASSERT_TRUE(eventually([&] {
+                return inner.stats().blocked_threads >= blocked + static_cast<std::size_t>(next);
+            }));
+        }
+        auto drained = outer.async("outer", [&] { seen.attempt("outer", [&] { inner.drain(); }); });
+        EXPECT_TRUE(eventually([&] { return drained.is_ready() || outer.stats().blocked_threads == 1; }));
+        until.open();
+        drained.get();
+        inner.drain();
+        ASSERT_EQ(seen.total(), 0U) << seen.text() << "with keys " << i;
+    }
 }
 
 TEST(G9_no_deadlock, submits_among_many_keys_with_tiny_lanes_never_hang) {

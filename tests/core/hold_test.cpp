@@ -333,6 +333,23 @@ TEST(Hold, may_be_let_go_by_a_job_of_another_key) {
     EXPECT_TRUE(next_ran);
 }
 
+TEST(Hold, the_pool_may_end_as_soon_as_a_release_has_let_the_last_job_run) {
+    // The release runs on a thread that nobody waits for before the pool is destroyed.
+    for (int round = 0; round < 300; ++round) {
+        std::thread releaser;
+        std::atomic<int> ran = 0;
+        {
+            task_pool pool({.threads = 2});
+            held kept = hold(pool, "key");
+            ASSERT_TRUE(pool.submit("key", [&] { ++ran; }));
+            releaser = std::thread([kept = std::move(kept)]() mutable { kept.release(); });
+            pool.drain();
+        }
+        EXPECT_EQ(ran, 1);
+        releaser.join();
+    }
+}
+
 TEST(Hold, an_empty_one_holds_nothing) {
     held empty;
     EXPECT_FALSE(empty);

@@ -39,7 +39,6 @@ TEST(Job, may_be_a_function) {
 
 TEST(Job, the_context_tells_of_the_key_and_the_number) {
     journal<std::pair<std::string, std::uint64_t>> seen;
-    gate until;
     task_pool pool({.threads = 1, .autostart = false});
     for (int i = 0; i < 3; ++i) {
         for (const auto* key : {"a", "b"})
@@ -54,6 +53,30 @@ TEST(Job, the_context_tells_of_the_key_and_the_number) {
         (key == "a" ? a : b).push_back(number);
     EXPECT_EQ(a, (std::vector<std::uint64_t>{1, 2, 3}));
     EXPECT_EQ(b, (std::vector<std::uint64_t>{1, 2, 3}));
+}
+
+TEST(Job, its_number_counts_those_that_were_discarded_before_it) {
+    journal<std::uint64_t> numbers;
+    const auto note = [&](const job_context& context) { numbers.add(context.number()); };
+    {
+        task_pool pool({.threads = 1, .lane_capacity = 2, .when_full = overflow::drop_oldest, .autostart = false});
+        for (int i = 0; i < 5; ++i)
+            ASSERT_TRUE(pool.submit("key", note));
+        pool.start();
+        pool.drain();
+    }
+    EXPECT_EQ(numbers.entries(), (std::vector<std::uint64_t>{4, 5}));
+    gate until;
+    task_pool pool({.threads = 1});
+    const opener at_end(until);
+    occupy(pool, "key", until);
+    for (int i = 0; i < 3; ++i)
+        ASSERT_TRUE(pool.submit("key", note));
+    EXPECT_EQ(pool.cancel("key"), 3U);
+    ASSERT_TRUE(pool.submit("key", note)); // the key has had work all the time
+    until.open();
+    pool.drain();
+    EXPECT_EQ(numbers.entries(), (std::vector<std::uint64_t>{4, 5, 5}));
 }
 
 TEST(Job, the_context_may_be_asked_from_another_thread_while_the_job_runs) {

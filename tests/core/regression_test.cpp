@@ -101,5 +101,122 @@ TEST(Regression, huge_keys_do_not_stay_in_the_summary_of_hot_keys) {
     EXPECT_FALSE(pool.hottest_keys(10).empty());
 }
 
+TEST(Regression, a_cancel_lets_in_who_waits_for_room_in_the_pool) {
+    // The room came back to a shard's budget, of which those who waited were not told.
+    task_pool pool({.threads = 1, .pool_capacity = 10});
+    held key_is_held;
+    std::latch holds(1);
+    ASSERT_TRUE(pool.submit("a", [&](const job_context& context) {
+        key_is_held = context.hold();
+        holds.count_down();
+    }));
+    holds.wait();
+    for (int i = 0; i < 10; ++i)
+        ASSERT_TRUE(pool.try_submit("a", [] {}));
+    std::thread waits([&] { EXPECT_TRUE(pool.submit("b", [] {})); });
+    EXPECT_EQ(pool.cancel("a"), 10U);
+    waits.join();
+    key_is_held.release();
+}
+
+TEST(Regression, a_push_from_outside_cannot_close_a_cycle_unseen) {
+    // A job waited for room in the pool; the room that came was taken from outside, by a job behind that very job.
+    task_pool pool({.threads = 2, .pool_capacity = 1});
+    std::atomic<bool> ends = false;
+    std::vector<std::thread> outside;
+    for (int t = 0; t < 2; ++t)
+        outside.emplace_back([&, t] {
+            for (int i = 0; !ends; ++i)
+                (void)pool.submit_for(i % 2 == t ? "left" : "right", 1ms, [&] {
+                    (void)pool.submit("left", [] {});
+                    (void)pool.submit("right", [] {});
+                });
+        });
+    const auto finished = [&] { return pool.stats().finished; };
+    for (int round = 0; round < 20; ++round) {
+        const auto before = finished();
+        EXPECT_TRUE(eventually([&] { return finished() > before + 100; }));
+    }
+    ends = true;
+    for (auto& thread : outside)
+        thread.join();
+    pool.drain();
+}
+
+TEST(Regression, a_job_may_wait_for_room_in_another_pool) {
+    // The search looked at the waiting job's own pool.
+    task_pool target({.threads = 1, .pool_capacity = 1, .autostart = false}), source({.threads = 1});
+    ASSERT_TRUE(target.submit("first", [] {}));
+    std::atomic<bool> accepted = false;
+    ASSERT_TRUE(source.submit("key", [&] { accepted = target.submit("second", [] {}).accepted(); }));
+    ASSERT_TRUE(eventually([&] { return source.stats().running == 1; }));
+    target.start();
+    source.drain();
+    EXPECT_TRUE(accepted);
+}
+
+TEST(Regression, the_only_thread_of_a_pool_may_wait_for_another_pool) {
+    task_pool other({.threads = 1});
+    task_pool pool({.threads = 1, .max_threads = 1});
+    EXPECT_EQ(pool.async("key", [&] { return other.async("its", [] { return 7; }).get(); }).get(), 7);
+}
+
+TEST(Regression, a_deadline_in_the_remote_past_is_past) {
+    // The distance to it overflowed and became a wait for ever.
+    task_pool pool({.threads = 1, .lane_capacity = 1, .autostart = false});
+    ASSERT_TRUE(pool.submit("key", [] {}));
+    EXPECT_EQ(pool.submit_until("key", steady::time_point::min(), [] {}), submit_status::timed_out);
+    EXPECT_EQ(pool.submit_for("key", std::chrono::hours::min(), [] {}), submit_status::timed_out);
+}
+
+TEST(Regression, a_drain_by_who_is_discarded_in_a_stop_is_an_error) {
+    std::atomic<int> refused = 0;
+    task_pool* self = nullptr;
+    task_pool pool({.threads = 1, .autostart = false, .on_discard = [&](const discard&) {
+                        try {
+                            self->drain();
+                        } catch (const deadlock_error&) {
+                            ++refused;
+                        }
+                    }});
+    self = &pool;
+    ASSERT_TRUE(pool.submit("key", [] {}));
+    ASSERT_TRUE(pool.submit("key", [] {}, {.on_stop = stop_action::run})); // so a worker discards the first
+    ASSERT_TRUE(pool.submit("other", [] {}));                              // and stop() this one
+    EXPECT_EQ(pool.stop().discarded, 2U);
+    EXPECT_EQ(refused, 2);
+}
+
+TEST(Regression, stop_tells_held_jobs_also_while_handles_are_made) {
+    // A new handle made the table move lanes past the place at which stop() was looking for jobs to tell.
+    for (int round = 0; round < 20; ++round) {
+        std::vector<held> holds(200);
+        std::atomic<int> told = 0;
+        std::vector<std::unique_ptr<std::stop_callback<std::function<void()>>>> callbacks(holds.size());
+        basic_task_pool<int> pool({.threads = 2});
+        for (int i = 0; i < static_cast<int>(holds.size()); ++i)
+            ASSERT_TRUE(pool.submit(i, [&, i](const basic_job_context<int>& context) {
+                const auto at = static_cast<std::size_t>(i);
+                holds[at] = context.hold();
+                callbacks[at] = std::make_unique<std::stop_callback<std::function<void()>>>(
+                    context.stop_token(), std::function<void()>([&, at] {
+                        ++told;
+                        holds[at].release();
+                    }));
+            }));
+        ASSERT_TRUE(eventually([&] { return pool.stats().suspended_lanes == holds.size(); }));
+        std::atomic<bool> ends = false;
+        std::thread makes_handles([&] {
+            std::vector<basic_lane<int>> handles;
+            for (int i = 1'000; !ends && i < 50'000; ++i)
+                handles.push_back(pool.lane(i));
+        });
+        pool.stop();
+        ends = true;
+        makes_handles.join();
+        EXPECT_EQ(told, static_cast<int>(holds.size()));
+    }
+}
+
 } // namespace
 } // namespace taskpool::testing

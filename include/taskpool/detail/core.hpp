@@ -179,7 +179,7 @@ inline constexpr job_ops boxed_job_ops = {
 template <class Key, class F, class Make>
 class job_source_of : public job_source {
   public:
-    explicit job_source_of(Make make) : job_source{}, make_(std::move(make)) {
+    explicit job_source_of(Make make) : job_source{nullptr, nullptr}, make_(std::move(make)) {
         if constexpr (fits_inline<F>) {
             ops = &inline_job_ops<Key, F>;
             store = [](job_source& self, void* storage) {
@@ -255,9 +255,18 @@ template <class Rep, class Period>
 patience patience_for(const std::chrono::duration<Rep, Period>& time) {
     using seconds = std::chrono::duration<double>;
     const auto now = clock::now();
+    if (time <= time.zero())
+        return {patience::until_deadline, now};
     if (seconds(time) >= seconds(clock::time_point::max() - now) - std::chrono::hours(1))
         return {patience::for_ever};
     return {patience::until_deadline, now + std::chrono::ceil<clock::duration>(time)};
+}
+
+/// The same for a point in time, which may be the clock's first or last.
+template <class Duration>
+patience patience_until(const std::chrono::time_point<clock, Duration>& time) {
+    const auto now = clock::now();
+    return time <= now ? patience{patience::until_deadline, now} : patience_for(time - now);
 }
 
 } // namespace taskpool::detail
