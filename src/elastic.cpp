@@ -26,7 +26,7 @@ using namespace std::chrono_literals;
 constexpr auto tick_length = 1ms;
 constexpr auto doze_length = 1000ms;   // between looks while idle keys or threads are still to be cleared away
 constexpr unsigned ticks_until_doze = 50;
-constexpr unsigned ticks_until_doubt = 16; // that a full pool in which nothing starts will ever have room
+constexpr unsigned ticks_until_doubt = 20; // between the doubts of jobs that wait for room
 constexpr tick recheck_interval = 4;       // ticks between looks at whether blocked workers run again
 constexpr tick thread_retirement = 1000;  // ticks that a thread beyond `threads` stays parked
 constexpr tick sweep_interval = 8;        // ticks from shard to shard while there is work
@@ -108,11 +108,10 @@ bool pool_core::keeper_tick() noexcept {
     const auto taken = taken_by_workers();
     const bool moved = std::exchange(taken_seen_, taken) != taken;
     if (submitters) {
-        const auto room = gate.free(shards, taken);
-        waiting_room.wake_where_room(static_cast<std::uint32_t>(settings.lane_capacity), room);
-        // A push from outside may have filled the room that a job was about to be told of, behind that very job.
-        stuck_ticks_ = room == 0 && !moved ? stuck_ticks_ + 1 : 0;
-        if (stuck_ticks_ % ticks_until_doubt == ticks_until_doubt - 1)
+        waiting_room.wake_where_room(static_cast<std::uint32_t>(settings.lane_capacity), gate.free(shards, taken));
+        // A push from outside may have filled the room that a job was about to be told of, behind that very job: now and
+        // then the jobs ask again whether their wait can end (wait_graph.hpp).
+        if (++submitter_ticks_ % ticks_until_doubt == 0)
             waiting_room.wake_jobs();
     }
     const tick now = clock.now();

@@ -53,7 +53,6 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     sync::atomic<bool> stopping{false}; // written under lifecycle_; jobs ask it
     sync::atomic<bool> forked{false};   // this is the child of a fork: every call returns at once
     sync::atomic<bool> pool_room_wanted{false};
-    sync::atomic<int> waiting_workers{0}; // whose jobs are in a wait of ours that has no deadline
 
     // --- Submitting (submit.cpp)
     submit_result submit(const key_view& key, job_source& job, const job_options& how, patience wait);
@@ -174,7 +173,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     tick swept_ = 0;
     std::uint64_t taken_seen_ = 0;
     unsigned quiet_ticks_ = 0;
-    unsigned stuck_ticks_ = 0;
+    unsigned submitter_ticks_ = 0;
     tick rechecked_ = 0;
 
     std::shared_ptr<pool_core> self_; // keeps the memory of a pool whose process was forked

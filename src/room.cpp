@@ -53,7 +53,7 @@ void room::wake_where_room(std::uint32_t lane_capacity, std::size_t pool_room) n
 void room::wake_jobs() noexcept {
     const std::lock_guard lock(mutex_);
     for (waiter* w = first_; w != nullptr; w = w->next)
-        if (w->for_lane == nullptr && w->in_job)
+        if (w->in_job)
             w->wake.signal();
 }
 

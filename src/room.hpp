@@ -39,7 +39,7 @@ class room {
     /// For the keeper: wakes those whose lane has room, and up to `pool_room` of those who wait for the pool.
     void wake_where_room(std::uint32_t lane_capacity, std::size_t pool_room) noexcept;
 
-    /// Wakes the jobs that wait for room in the pool, to ask again whether that can still end.
+    /// Wakes all submitters that are jobs, to ask again whether their wait can still end.
     void wake_jobs() noexcept;
 
     bool is_empty() const noexcept;

@@ -13,50 +13,73 @@ wait_graph& wait_graph::instance() noexcept {
     return *graph;
 }
 
-const wait_graph::wait* wait_graph::wait_of(const lane* l) const noexcept {
-    const auto at = std::find_if(waits_.begin(), waits_.end(), [&](const wait& w) { return &w.job->in == l; });
+/// The stuck wait of a lane's job, or null.
+const wait_graph::wait* wait_graph::stuck_wait_of(const lane* l) const noexcept {
+    const auto at = std::find_if(waits_.begin(), waits_.end(), [&](const wait& w) { return w.stuck && &w.job->in == l; });
     return at == waits_.end() ? nullptr : &*at;
 }
 
-/// Whether the lane's current job, if it waits, can go on. `path` collects the lanes that were passed and cannot: the
-/// cycle.
-bool wait_graph::can_go_on(const lane* l, std::vector<const lane*>& path) const {
-    if (std::find(path.begin(), path.end(), l) != path.end())
-        return false;
-    const wait* const w = wait_of(l);
-    if (w == nullptr)
-        return true;
-    path.push_back(l);
-    if (!can_end(w->what, path))
-        return false;
-    path.pop_back();
-    return true;
-}
-
-bool wait_graph::can_end(const target& what, std::vector<const lane*>& path) const {
-    if (what.for_room && what.for_lane->waiting() < what.in->settings.lane_capacity)
-        return true; // there is room by now
-    if (what.for_lane != nullptr)
-        return can_go_on(what.for_lane, path);
-    if (what.for_pool != nullptr)
-        return std::all_of(waits_.begin(), waits_.end(), [&](const wait& other) {
-            return &other.job->core != what.for_pool || can_go_on(&other.job->in, path);
-        });
-    // Room in the pool: any lane with waiting jobs will do. Those that wait themselves are looked at without the locks.
-    std::vector<const lane*> others;
-    for (auto& s : what.room_in->shards) {
-        const std::lock_guard lock(s.lock);
-        for (const lane* const other : s.table.places_locked()) {
-            if (other == nullptr || other->waiting() == 0)
-                continue;
-            if (wait_of(other) == nullptr)
-                return true;
-            others.push_back(other);
+/// Marks the waits that cannot end: all of them at first, less those that can, until no more is found.
+void wait_graph::find_stuck() {
+    for (wait& w : waits_)
+        w.stuck = true;
+    for (bool changed = true; changed;) {
+        changed = false;
+        for (wait& w : waits_) {
+            if (w.stuck && can_end(w.what)) {
+                w.stuck = false;
+                changed = true;
+            }
         }
     }
-    // None at all: there is room by now.
-    return others.empty() ||
-           std::any_of(others.begin(), others.end(), [&](const lane* other) { return can_go_on(other, path); });
+}
+
+/// Whether a wait can end if all that are not marked as stuck do.
+bool wait_graph::can_end(const target& what) const {
+    if (is_over(what))
+        return true;
+    if (what.for_lane != nullptr)
+        return stuck_wait_of(what.for_lane) == nullptr;
+    if (what.for_pool != nullptr)
+        return std::none_of(waits_.begin(), waits_.end(),
+                            [&](const wait& w) { return w.stuck && &w.job->core == what.for_pool; });
+    bool any_waits = false;
+    for (auto& s : what.room_in->shards) {
+        const std::lock_guard lock(s.lock);
+        for (const lane* const l : s.table.places_locked()) {
+            if (l == nullptr || l->waiting() == 0)
+                continue;
+            any_waits = true;
+            if (stuck_wait_of(l) == nullptr)
+                return true;
+        }
+    }
+    return !any_waits; // then there is room by now
+}
+
+/// Whether what is waited for has come already, though the waiting job may not have woken up yet.
+bool wait_graph::is_over(const target& what) noexcept {
+    return (what.future != nullptr && what.future->is_ready()) ||
+           (what.for_room && what.for_lane->waiting() < what.in->settings.lane_capacity);
+}
+
+/// The jobs' keys from one stuck wait to the next, until they repeat.
+std::vector<std::string> wait_graph::keys_from(const running_job& job) const {
+    std::vector<std::string> keys;
+    std::vector<const wait*> path;
+    for (const wait* w = stuck_wait_of(&job.in); w != nullptr;) {
+        path.push_back(w);
+        keys.push_back(w->job->core.describe(w->job->in));
+        const auto is_new = [&](const wait& next) {
+            return next.stuck && std::find(path.begin(), path.end(), &next) == path.end();
+        };
+        const auto next = std::find_if(waits_.begin(), waits_.end(), [&, &what = w->what](const wait& other) {
+            return is_new(other) && (&other.job->in == what.for_lane || &other.job->core == what.for_pool ||
+                                     &other.job->core == what.room_in);
+        });
+        w = next == waits_.end() ? nullptr : &*next;
+    }
+    return keys;
 }
 
 bool wait_graph::enter(running_job& job, const target& what, bool has_deadline, refusal& because) {
@@ -64,38 +87,33 @@ bool wait_graph::enter(running_job& job, const target& what, bool has_deadline, 
     const auto take_out = [&] { std::erase_if(waits_, [&](const wait& w) { return w.job == &job; }); };
     waits_.push_back({&job, what});
     try {
-        std::vector<const lane*> path;
-        const bool over = what.future != nullptr && what.future->is_ready();
-        if (!over && !can_go_on(&job.in, path)) {
-            for (const lane* const l : path)
-                if (const wait* const w = wait_of(l))
-                    because.keys.push_back(w->job->core.describe(*l));
-            because.why = what.room_in != nullptr ? "jobs of these keys fill the pool and wait for room in it"
-                          : path.size() == 1      ? "a job waits for its own key"
-                                                  : "jobs of these keys wait for each other";
-        } else if (!over && !has_deadline && what.needs_thread &&
-                   (what.in == &job.core || what.room_in == &job.core) &&
-                   // relaxed: changed under mutex_ only.
-                   job.core.waiting_workers.load(std::memory_order_relaxed) + 1 >=
-                       static_cast<int>(job.core.settings.max_threads)) {
-            because.keys.push_back(job.core.describe(job.in));
-            because.why = "all threads of the pool would wait";
+        find_stuck();
+        if (stuck_wait_of(&job.in) != nullptr) {
+            because.keys = keys_from(job);
+            because.why = what.room_in != nullptr    ? "jobs of these keys fill the pool and wait for room in it"
+                          : because.keys.size() == 1 ? "a job waits for its own key"
+                                                     : "jobs of these keys wait for each other";
+        } else if (!has_deadline && what.needs_thread && (what.in == &job.core || what.room_in == &job.core) &&
+                   !is_over(what)) {
+            const auto threads = std::count_if(waits_.begin(), waits_.end(), [&](const wait& w) {
+                return &w.job->core == &job.core && !is_over(w.what);
+            });
+            if (threads >= static_cast<std::ptrdiff_t>(job.core.settings.max_threads)) {
+                because.keys.push_back(job.core.describe(job.in));
+                because.why = "all threads of the pool would wait";
+            }
         }
     } catch (...) {
         take_out();
         throw;
     }
-    if (!because.why.empty() || has_deadline) {
+    if (!because.why.empty() || has_deadline)
         take_out();
-        return because.why.empty();
-    }
-    job.core.waiting_workers.fetch_add(1, std::memory_order_relaxed); // as above
-    return true;
+    return because.why.empty();
 }
 
 void wait_graph::leave(const running_job& job) noexcept {
     const std::lock_guard lock(mutex_);
-    job.core.waiting_workers.fetch_sub(1, std::memory_order_relaxed); // as above
     std::erase_if(waits_, [&](const wait& w) { return w.job == &job; });
 }
 

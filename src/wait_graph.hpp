@@ -60,10 +60,13 @@ class wait_graph {
     struct wait {
         const running_job* job;
         target what;
+        bool stuck = false; // as of the last find_stuck()
     };
-    const wait* wait_of(const lane* l) const noexcept;
-    bool can_go_on(const lane* l, std::vector<const lane*>& path) const;
-    bool can_end(const target& what, std::vector<const lane*>& path) const;
+    void find_stuck();
+    const wait* stuck_wait_of(const lane* l) const noexcept;
+    bool can_end(const target& what) const;
+    static bool is_over(const target& what) noexcept;
+    std::vector<std::string> keys_from(const running_job& job) const;
 
     sync::mutex mutex_;
     std::vector<wait> waits_; // under mutex_
