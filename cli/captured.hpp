@@ -20,12 +20,13 @@ struct output_error : std::runtime_error {
 /// the program ends, and its space is given back as its parts are released.
 class spill_file {
   public:
-    explicit spill_file(std::string directory = ""); ///< Empty: $TMPDIR, or /tmp. Nothing is opened before the first append.
+    explicit spill_file(
+        std::string directory = ""); ///< Empty: $TMPDIR, or /tmp. Nothing is opened before the first append.
     ~spill_file();
     spill_file(const spill_file&) = delete;
     spill_file& operator=(const spill_file&) = delete;
 
-    std::uint64_t append(std::string_view bytes); ///< Returns where they are. Throws output_error.
+    std::uint64_t append(std::string_view bytes);                      ///< Returns where they are. Throws output_error.
     void read(std::uint64_t offset, char* to, std::size_t size) const; ///< Throws output_error.
     void release(std::uint64_t offset, std::uint64_t size) noexcept;
 
@@ -54,8 +55,8 @@ class captured {
     /// Moves up to `most` bytes from the front to the end of `to`. Throws output_error.
     void take(std::string& to, std::size_t most);
 
-    /// Splits off the whole lines at the front. What follows the last newline stays, and so may lines that have been spilled,
-    /// until another newline comes.
+    /// Splits off the whole lines at the front. What follows the last newline stays, and so may lines that have been
+    /// spilled, until another newline comes.
     captured take_lines();
 
     /// Moves all of it to the spill file. Throws output_error.

@@ -83,8 +83,8 @@ void spill_file::release(std::uint64_t offset, std::uint64_t size) noexcept {
     }
 #ifdef FALLOC_FL_PUNCH_HOLE
     // Where the file system cannot, the space comes back when nothing is live.
-    [[maybe_unused]] const int punched =
-        fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset), static_cast<off_t>(size));
+    [[maybe_unused]] const int punched = fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                                                   static_cast<off_t>(offset), static_cast<off_t>(size));
 #endif
 }
 

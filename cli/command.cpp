@@ -166,11 +166,11 @@ std::optional<command_template::piece> command_template::read_placeholder(std::s
             throw std::invalid_argument("{0}: fields are counted from 1");
         if (inside.front() == '0')
             return std::nullopt;
-        result.kind = piece::field;
+        result.kind = piece::one_field;
         if (std::from_chars(inside.data(), inside.data() + inside.size(), result.index).ec != std::errc())
             throw std::invalid_argument(fmt::format("{}: no record has so many fields", result.text));
     } else if (const auto named = column(header, inside)) {
-        result.kind = piece::field;
+        result.kind = piece::one_field;
         result.index = *named;
     } else if (inside == "." || inside == "/" || inside == "//" || inside == "/.") {
         throw std::invalid_argument(fmt::format("{}: there is no such placeholder (parts of a path are the shell's "
@@ -285,7 +285,7 @@ void command_template::append(std::string& to, const piece& what, const job_valu
         made = fmt::to_string(values.slot);
         value = made;
         break;
-    case piece::field: {
+    case piece::one_field: {
         const auto found = field(values.record, what.index, rule_);
         if (!found)
             throw input_error(fmt::format("record {}: there is no field {}, which the command asks for",
@@ -331,7 +331,7 @@ bool command_template::uses(piece::kind_t kind) const noexcept {
 }
 
 bool command_template::uses_json() const noexcept { return uses(piece::path); }
-bool command_template::uses_fields() const noexcept { return uses(piece::field); }
+bool command_template::uses_fields() const noexcept { return uses(piece::one_field); }
 
 std::string quote_for_shell(std::string_view text) {
     // Always in quotes: bare, a value could be read as a keyword, an assignment or the number of a descriptor.

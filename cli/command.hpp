@@ -45,7 +45,7 @@ class command_template {
 
   private:
     struct piece {
-        enum kind_t { literal, whole, key, field, path, number, slot } kind = literal;
+        enum kind_t { literal, whole, key, one_field, path, number, slot } kind = literal;
         std::string text;      // the literal text, or the placeholder as it was written
         std::size_t index = 0; // of the field
         std::optional<json_path> json{};

@@ -7,8 +7,8 @@
 
 namespace taskpool::cli {
 
-/// Makes sure that 0, 1 and 2 are open, so that no other file gets their numbers. One that was closed stays unusable: to
-/// read from it or to write to it fails.
+/// Makes sure that 0, 1 and 2 are open, so that no other file gets their numbers. One that was closed stays unusable:
+/// to read from it or to write to it fails.
 void occupy_standard_descriptors();
 
 bool is_terminal(int fd) noexcept;

@@ -13,8 +13,7 @@ namespace taskpool::cli {
 void occupy_standard_descriptors() {
     // In rising order, as open() takes the lowest free number.
     for (int fd = 0; fd <= 2; ++fd)
-        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF)
-            [[maybe_unused]]
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF) [[maybe_unused]]
             const int opened = open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY);
 }
 

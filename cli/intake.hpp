@@ -38,7 +38,7 @@ struct work {
 
 /// What the engine gets: a record whose turn it is, or the number of one that is over without having been one.
 struct arrival {
-    std::unique_ptr<cli::work> work; ///< Null: there is nothing to run.
+    std::unique_ptr<cli::work> work;  ///< Null: there is nothing to run.
     const std::string* key = nullptr; ///< The pool's key. Valid while `held` is.
     taskpool::held held;
     std::uint64_t number = 0;
@@ -106,8 +106,8 @@ class intake {
     void set_room(std::size_t room);
 
     struct load {
-        std::size_t keys = 0; ///< With records that are not over.
-        std::string hottest;  ///< The one of them with the most that wait ...
+        std::size_t keys = 0;    ///< With records that are not over.
+        std::string hottest;     ///< The one of them with the most that wait ...
         std::size_t waiting = 0; ///< ... and how many those are.
     };
     load look() const; ///< Walks through all keys.

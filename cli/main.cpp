@@ -8,10 +8,12 @@
 #include "run.hpp"
 
 int main(int count, char** arguments) {
-    using namespace taskpool::cli;
-    const parsed what = parse(std::vector<std::string>(arguments + (count > 0 ? 1 : 0), arguments + count));
+    using taskpool::cli::parsed;
+    using taskpool::cli::write_all;
+    const parsed what =
+        taskpool::cli::parse(std::vector<std::string>(arguments + (count > 0 ? 1 : 0), arguments + count));
     if (what.kind == parsed::run)
-        return run(what.options);
+        return taskpool::cli::run(what.options);
     const bool asked_for = what.kind == parsed::text;
     std::string text = what.message;
     if (!text.empty() && text.back() != '\n')

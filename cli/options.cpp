@@ -404,9 +404,9 @@ run_parser::run_parser() : run(app.add_subcommand("run")) {
 void run_parser::unknown(const std::string& name) const {
     if (is_planned(name))
         throw usage_error(fmt::format("{}: not in this version", name));
-    for (const auto& [foreign, text] : from_elsewhere) {
+    for (const auto& [foreign, hint] : from_elsewhere) {
         if (name == foreign)
-            throw usage_error(fmt::format("unknown option {}: {}", name, text));
+            throw usage_error(fmt::format("unknown option {}: {}", name, hint));
     }
     std::string meant;
     if (name.starts_with("--")) {

@@ -2,8 +2,9 @@
 // A job's output is captured while it runs. It is *delivered* to the sinks when the job ends or, by lines, as it comes;
 // with keep_order a job that ends before its turn is *held*, and only the job whose turn it is delivers lines.
 //
-// I-OUT-1: with keep_order, every record below next_ has been delivered or has no output, and held_ has no key below next_.
-// I-OUT-2: between two calls, what lies in memory is at most job_memory for each stream of a job that runs, held_memory
+// I-OUT-1: with keep_order, every record below next_ has been delivered or has no output, and held_ has no key below
+// next_. I-OUT-2: between two calls, what lies in memory is at most job_memory for each stream of a job that runs,
+// held_memory
 //          for all that is held, and what the sinks have not taken; the runner starts no job while that is anything.
 #include "output.hpp"
 
@@ -68,16 +69,16 @@ void output::add(std::size_t slot, stream which, std::string_view bytes) {
     const auto index = static_cast<std::size_t>(which);
     captured& data = j.data[index];
     try {
-    if (live(j) && bytes.find('\n') != std::string_view::npos) {
-        const auto lines = bytes.rfind('\n') + 1;
-        data.append(bytes.substr(0, lines), settings_.job_memory + lines);
-        push(index, std::exchange(data, captured(spill_)), j.prefix, j.number, false);
-        data.append(bytes.substr(lines), settings_.job_memory);
-    } else {
-        data.append(bytes, settings_.job_memory);
-    }
-    if (results_ >= 0)
-        write_results(j, index, bytes);
+        if (live(j) && bytes.find('\n') != std::string_view::npos) {
+            const auto lines = bytes.rfind('\n') + 1;
+            data.append(bytes.substr(0, lines), settings_.job_memory + lines);
+            push(index, std::exchange(data, captured(spill_)), j.prefix, j.number, false);
+            data.append(bytes.substr(lines), settings_.job_memory);
+        } else {
+            data.append(bytes, settings_.job_memory);
+        }
+        if (results_ >= 0)
+            write_results(j, index, bytes);
     } catch (const output_error& e) {
         throw output_error(fmt::format("record {}: {}", j.number, e.what()));
     }

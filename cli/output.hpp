@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where the output of the jobs goes: grouped by job or by line, with or without a tag, in the order in which jobs end or
-// in that of the records, to our own stdout and stderr and to files.
+// Where the output of the jobs goes: grouped by job or by line, with or without a tag, in the order in which jobs end
+// or in that of the records, to our own stdout and stderr and to files.
 #pragma once
 
 #include <array>
@@ -22,10 +22,10 @@ struct output_settings {
     output_mode mode = output_mode::grouped;
     bool tag = false;
     bool keep_order = false;
-    std::string results;                                  ///< A directory; empty: none.
-    std::size_t job_memory = std::size_t{64} << 10;       ///< Bytes of each stream of a job before they go to a file.
-    std::size_t held_memory = std::size_t{32} << 20;      ///< The same of all that waits for its turn (keep_order).
-    std::string spill_directory;                          ///< Empty: $TMPDIR, or /tmp.
+    std::string results;                             ///< A directory; empty: none.
+    std::size_t job_memory = std::size_t{64} << 10;  ///< Bytes of each stream of a job before they go to a file.
+    std::size_t held_memory = std::size_t{32} << 20; ///< The same of all that waits for its turn (keep_order).
+    std::string spill_directory;                     ///< Empty: $TMPDIR, or /tmp.
     int out = 1;
     int err = 2;
 };
@@ -47,9 +47,10 @@ class output {
     bool captures() const noexcept { return settings_.mode != output_mode::raw; }
 
     /// A job: start, add as often as it writes, end. REQUIRES: the slot is free; `number` was not seen before.
-    void start(std::size_t slot, std::uint64_t number, std::string_view key); ///< Throws, and then the job is not started.
-    void add(std::size_t slot, stream which, std::string_view bytes);         ///< Throws.
-    void end(std::size_t slot);                                               ///< Throws; the job is ended all the same.
+    void start(std::size_t slot, std::uint64_t number,
+               std::string_view key);                                 ///< Throws, and then the job is not started.
+    void add(std::size_t slot, stream which, std::string_view bytes); ///< Throws.
+    void end(std::size_t slot);                                       ///< Throws; the job is ended all the same.
 
     void abandon(std::size_t slot) noexcept; ///< As if start() had not been called.
 
@@ -100,8 +101,8 @@ class output {
     const output_settings settings_;
     spill_file spill_;
     std::array<sink, 2> sinks_;
-    std::vector<job> jobs_;   // by slot
-    int results_ = -1;        // the directory
+    std::vector<job> jobs_; // by slot
+    int results_ = -1;      // the directory
     bool status_shown_ = false;
     bool no_more_ = false; // release_all() was called
 

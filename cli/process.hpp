@@ -35,7 +35,8 @@ struct launch {
     std::string_view key;                   ///< TASKPOOL_KEY
     std::uint64_t number = 0;               ///< TASKPOOL_SEQ
     unsigned attempt = 1;                   ///< TASKPOOL_ATTEMPT; TASKPOOL_SLOT is the slot from 1.
-    bool capture = true; ///< Whether the child writes to pipes, reported by on_output; else to our own stdout and stderr.
+    bool capture =
+        true; ///< Whether the child writes to pipes, reported by on_output; else to our own stdout and stderr.
     std::optional<std::string_view> input; ///< What the child finds on its stdin; nothing: /dev/null.
 };
 
@@ -92,7 +93,8 @@ class process_runner {
     virtual clock::time_point now() const = 0;
 };
 
-/// The real one. `signals` has them blocked, in this thread and in all that are started later. Throws std::system_error.
+/// The real one. `signals` has them blocked, in this thread and in all that are started later. Throws
+/// std::system_error.
 std::unique_ptr<process_runner> make_process_runner(const blocked_signals& signals);
 
 } // namespace taskpool::cli

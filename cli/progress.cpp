@@ -26,7 +26,7 @@ std::string_view cut(std::string_view text, std::size_t most) {
 }
 
 std::string time_left(double seconds) {
-    const auto whole = static_cast<std::uint64_t>(std::min(seconds, 1e9) + 0.5);
+    const auto whole = static_cast<std::uint64_t>(std::lround(std::min(seconds, 1e9)));
     if (whole >= 3600)
         return fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60);
     return fmt::format("{}:{:02}", whole / 60, whole % 60);
@@ -34,7 +34,9 @@ std::string time_left(double seconds) {
 
 // What an UTF-8 decoder would make of `text` at `at`: the length of the character there, 0 where it is not one.
 std::size_t character(std::string_view text, std::size_t at) {
-    const auto byte = [&](std::size_t i) { return at + i < text.size() ? static_cast<unsigned char>(text[at + i]) : 0U; };
+    const auto byte = [&](std::size_t i) {
+        return at + i < text.size() ? static_cast<unsigned char>(text[at + i]) : 0U;
+    };
     const auto follows = [&](std::size_t i) { return (byte(i) & 0xC0) == 0x80; };
     const unsigned first = byte(0);
     if (first < 0x80)
@@ -95,7 +97,8 @@ std::string progress_plain(const picture& now) { return fmt::format("{:.0f} s: {
 std::string progress_json(const picture& now, bool final) {
     std::string text = fmt::format(
         R"({{"seconds":{:.3f},"done":{},"ok":{},"failed":{},"skipped":{},"running":{},"slots":{},"waiting":{},"keys":{},"rate":{:.1f})",
-        now.seconds, now.done, now.ok, now.failed, now.skipped, now.running, now.slots, now.waiting, now.keys, now.rate);
+        now.seconds, now.done, now.ok, now.failed, now.skipped, now.running, now.slots, now.waiting, now.keys,
+        now.rate);
     text += now.total ? fmt::format(R"(,"total":{})", *now.total) : R"(,"total":null)";
     text += now.seconds_left ? fmt::format(R"(,"seconds_left":{:.1f})", *now.seconds_left) : R"(,"seconds_left":null)";
     if (now.hottest_waiting > 0)

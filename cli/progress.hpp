@@ -22,12 +22,12 @@ struct picture {
     std::uint64_t skipped = 0;
     std::size_t running = 0;
     std::size_t slots = 0;
-    std::uint64_t waiting = 0; ///< Read and not started.
-    std::size_t keys = 0;      ///< With records that wait or run.
-    std::string hottest;       ///< The key with the most that wait ...
-    std::size_t hottest_waiting = 0; ///< ... and how many those are; 0: none.
-    std::optional<std::uint64_t> total;    ///< Records in all, once they are read.
-    double rate = 0;                       ///< Records done each second of late.
+    std::uint64_t waiting = 0;          ///< Read and not started.
+    std::size_t keys = 0;               ///< With records that wait or run.
+    std::string hottest;                ///< The key with the most that wait ...
+    std::size_t hottest_waiting = 0;    ///< ... and how many those are; 0: none.
+    std::optional<std::uint64_t> total; ///< Records in all, once they are read.
+    double rate = 0;                    ///< Records done each second of late.
     std::optional<double> seconds_left;
 };
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Three threads: this one reads records and submits a job for each to the pool; the pool's worker runs that job when its
-// key's turn comes, and all the job does is to hold its key and hand the record on; the engine runs the commands. So the
-// order of a key's records and that they never overlap are the library's guarantees G1 and G2, no thread waits for a
-// child, and a record costs memory only from being read to its end.
+// Three threads: this one reads records and submits a job for each to the pool; the pool's worker runs that job when
+// its key's turn comes, and all the job does is to hold its key and hand the record on; the engine runs the commands.
+// So the order of a key's records and that they never overlap are the library's guarantees G1 and G2, no thread waits
+// for a child, and a record costs memory only from being read to its end.
 #include "run.hpp"
 
 #include <exception>

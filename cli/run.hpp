@@ -6,7 +6,8 @@
 
 namespace taskpool::cli {
 
-/// Does what the options say and returns the exit code. Complains on stderr. Call it once, before any other thread runs.
+/// Does what the options say and returns the exit code. Complains on stderr. Call it once, before any other thread
+/// runs.
 int run(const run_options& options);
 
 } // namespace taskpool::cli

@@ -8,7 +8,8 @@
 // I-RUN-2: a slot that becomes free is kept for the next record of the key that left it, for the moment that its way
 //          through the pool takes: it may be the oldest. Without this a hot key would lose its turn after every record.
 //          An older record that is ready does not wait.
-// I-RUN-3: each admitted record is over once: ended, skipped or dropped (I-IN-3), so the run ends when as many are over.
+// I-RUN-3: each admitted record is over once: ended, skipped or dropped (I-IN-3), so the run ends when as many are
+// over.
 #include "runner.hpp"
 
 #include <algorithm>
@@ -41,7 +42,6 @@ int runner::run() {
     for (;;) {
         accept_arrivals();
         expire();
-        flush(); // first, as none starts while something waits to be written
         start_ready();
         flush();
         if (all_over() && (!output_.congested() || processes_.now() >= give_up_output_))
@@ -61,7 +61,8 @@ bool runner::all_over() const noexcept {
     return report_.input_ended && running_ == 0 && ready_.empty() && over_ + report_.dropped == report_.admitted;
 }
 
-// --- Records on their way to a slot -----------------------------------------------------------------------------------
+// --- Records on their way to a slot
+// -----------------------------------------------------------------------------------
 
 void runner::accept_arrivals() {
     intake_.take(report_);
@@ -119,13 +120,19 @@ bool runner::leave_to_successors(std::uint64_t number, std::size_t free_slots) {
         expected_.clear();
         return false;
     }
-    const auto older = std::count_if(expected_.begin(), expected_.end(),
-                                     [number](const successor& s) { return s.after < number; });
+    const auto older =
+        std::count_if(expected_.begin(), expected_.end(), [number](const successor& s) { return s.after < number; });
     return static_cast<std::size_t>(older) >= free_slots;
 }
 
 void runner::start_ready() {
-    while (phase_ == phase::running && running_ < allowed_ && !ready_.empty() && !output_.congested()) {
+    while (phase_ == phase::running && running_ < allowed_ && !ready_.empty()) {
+        if (output_.congested()) { // then none starts; but it may be that we have just not tried to write
+            flush();
+            if (output_.congested())
+                return;
+            continue;
+        }
         const std::uint64_t number = ready_.front().number;
         if (settings_.keep_order && number >= output_.next() + settings_.buffer)
             return; // so that what is held for its turn stays bounded
@@ -187,8 +194,8 @@ bool runner::start(arrival what) {
                 return false;
             }
         }
-        const auto message = fmt::format("record {}: cannot run {}: {}", what.number, printable(arguments.front()),
-                                         failure->message);
+        const auto message =
+            fmt::format("record {}: cannot run {}: {}", what.number, printable(arguments.front()), failure->message);
         give_up_start(std::move(what), message,
                       failure->kind == spawn_failure::not_found  ? 127
                       : failure->kind == spawn_failure::too_long ? 1
@@ -220,7 +227,8 @@ void runner::give_up_start(arrival what, const std::string& why, int code) {
     }
 }
 
-// --- Jobs that run ------------------------------------------------------------------------------------------------------
+// --- Jobs that run
+// ------------------------------------------------------------------------------------------------------
 
 void runner::on_output(std::size_t slot, stream which, std::string_view bytes) {
     if (slots_[slot].output_broken)
@@ -310,7 +318,8 @@ void runner::expire() {
     }
 }
 
-// --- Output and the end -------------------------------------------------------------------------------------------------
+// --- Output and the end
+// -------------------------------------------------------------------------------------------------
 
 void runner::flush() {
     try {

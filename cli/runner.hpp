@@ -38,8 +38,8 @@ struct runner_settings {
 class runner final : private process_events {
   public:
     /// All are used until run() returns. `stop_reading` makes the reader end soon; it is called on the thread of run().
-    runner(runner_settings settings, const command_template& command, process_runner& processes, output& out, intake& in,
-           std::function<void()> stop_reading);
+    runner(runner_settings settings, const command_template& command, process_runner& processes, output& out,
+           intake& in, std::function<void()> stop_reading);
 
     /// Runs what comes until the input has ended and all is over, or until it is broken off. Returns the exit code.
     int run();
@@ -102,16 +102,16 @@ class runner final : private process_events {
     intake::report report_;
     std::uint64_t over_ = 0; // of the admitted records
 
-    std::vector<arrival> ready_;       // a heap: the lowest number first
-    std::vector<job> slots_;           // grows to the highest slot ever used
-    std::size_t allowed_;              // how many may be used
+    std::vector<arrival> ready_; // a heap: the lowest number first
+    std::vector<job> slots_;     // grows to the highest slot ever used
+    std::size_t allowed_;        // how many may be used
     std::size_t running_ = 0;
     std::vector<successor> expected_;  // records that the pool will hand on within moments
     clock::time_point expected_until_; // then they are not waited for any more
     clock::time_point start_again_;    // after a start for which there were no resources ...
     clock::time_point no_start_since_; // ... and since when there have been none
     bool short_of_resources_ = false;
-    std::array<bool, 2> watched_{};    // output's sinks
+    std::array<bool, 2> watched_{}; // output's sinks
     bool poll_output_ = false;
     clock::time_point give_up_output_ = clock::time_point::max();
 

@@ -7,9 +7,9 @@
 
 namespace taskpool::cli {
 
-/// Blocks INT, TERM, HUP, QUIT, USR1, USR2 and PIPE in the calling thread and in those started later. INT, HUP and QUIT that
-/// were ignored when the program started stay ignored, as a shell's background jobs and nohup expect. A blocked PIPE
-/// makes a write to a closed pipe fail with EPIPE.
+/// Blocks INT, TERM, HUP, QUIT, USR1, USR2 and PIPE in the calling thread and in those started later. INT, HUP and QUIT
+/// that were ignored when the program started stay ignored, as a shell's background jobs and nohup expect. A blocked
+/// PIPE makes a write to a closed pipe fail with EPIPE.
 class blocked_signals {
   public:
     blocked_signals();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A descriptor that output goes to, and what waits to be written to it. It never blocks on a pipe, socket or terminal, so
-// that signals are heard although the reader sleeps.
+// A descriptor that output goes to, and what waits to be written to it. It never blocks on a pipe, socket or terminal,
+// so that signals are heard although the reader sleeps.
 #pragma once
 
 #include <cstddef>
@@ -20,14 +20,14 @@ class sink {
 
     struct item {
         captured data;
-        std::string prefix;      ///< Put before each line.
-        bool end_line = false;   ///< Whether a newline is added when the last line has none.
+        std::string prefix;       ///< Put before each line.
+        bool end_line = false;    ///< Whether a newline is added when the last line has none.
         std::uint64_t record = 0; ///< Whose output it is; 0: a message of our own, which may be lost without harm.
     };
     void push(item what);
 
-    /// Writes what the descriptor takes now. True when nothing is left. Throws output_error, and then drops all that waits
-    /// and all that comes.
+    /// Writes what the descriptor takes now. True when nothing is left. Throws output_error, and then drops all that
+    /// waits and all that comes.
     bool flush();
 
     /// Writes at once or not at all: for decoration. REQUIRES: empty(), or that the order does not matter.

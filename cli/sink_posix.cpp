@@ -113,8 +113,7 @@ bool sink::flush() {
 }
 
 void sink::write_now(std::string_view text) noexcept {
-    if (!broken_ && ready())
-        [[maybe_unused]]
+    if (!broken_ && ready()) [[maybe_unused]]
         const auto written = write(fd_, text.data(), text.size());
 }
 

@@ -29,7 +29,8 @@ class spawner {
     };
 
     /// The descriptors become the child's 0, 1 and 2; -1: ours is inherited. REQUIRES: they are above 2.
-    std::optional<spawn_failure> operator()(std::size_t slot, const launch& what, int in, int out, int err, child& result);
+    std::optional<spawn_failure> operator()(std::size_t slot, const launch& what, int in, int out, int err,
+                                            child& result);
 
   private:
     std::optional<spawn_failure> find(const std::string& command, bool again);

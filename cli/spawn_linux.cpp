@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The child runs `become_command` on a stack of its own and in our memory, while the calling thread waits. So it must
 // not allocate, throw, or call what keeps state; raw system calls also keep sanitizers out, whose bookkeeping would
-// not survive a function that never returns. It reports a failure through the shared memory.
+// not survive a function that never returns. It reports a failure at the lower end of its stack, which is shared
+// memory.
 #include "spawn.hpp"
 
 #include <array>
@@ -27,7 +28,8 @@ namespace {
 
 constexpr std::size_t stack_size = std::size_t{64} << 10;
 constexpr std::size_t kernel_mask_size = _NSIG / 8;
-constexpr std::array<const char*, 4> own_names = {"TASKPOOL_KEY=", "TASKPOOL_SEQ=", "TASKPOOL_SLOT=", "TASKPOOL_ATTEMPT="};
+constexpr std::array<const char*, 4> own_names = {
+    "TASKPOOL_KEY=", "TASKPOOL_SEQ=", "TASKPOOL_SLOT=", "TASKPOOL_ATTEMPT="};
 
 struct command_to_become {
     const char* path;
@@ -35,8 +37,19 @@ struct command_to_become {
     char* const* environment;
     const sigset_t* mask;
     int descriptors[3];
-    int error;
+    int* error;
 };
+
+// ThreadSanitizer takes every clone() for a fork and would change the state of the calling thread as if it were the
+// child; there the child gets a copy of our memory, and shares but the stack.
+#ifndef __has_feature
+#define __has_feature(feature) 0
+#endif
+#if defined(__SANITIZE_THREAD__) || __has_feature(thread_sanitizer)
+constexpr int clone_flags = CLONE_VFORK | CLONE_PIDFD | SIGCHLD;
+#else
+constexpr int clone_flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD;
+#endif
 
 #define TASKPOOL_NO_SANITIZERS __attribute__((no_sanitize("address", "thread", "undefined"), noinline))
 
@@ -53,7 +66,7 @@ TASKPOOL_NO_SANITIZERS int become_command(void* argument) {
         syscall(SYS_rt_sigprocmask, SIG_SETMASK, command->mask, nullptr, kernel_mask_size);
         syscall(SYS_execve, command->path, command->arguments, command->environment);
     }
-    command->error = errno; // the calling thread's errno, too: we share its thread-local storage
+    *command->error = errno;
     syscall(SYS_exit_group, 127);
     return 127;
 }
@@ -63,7 +76,8 @@ std::string text_of(int error) { return std::generic_category().message(error); 
 spawn_failure failure_for(int error) {
     switch (error) {
     case E2BIG:
-        return {spawn_failure::too_long, "its arguments or the key are longer than the system allows (--stdin feeds a record of any length)"};
+        return {spawn_failure::too_long,
+                "its arguments or the key are longer than the system allows (--stdin feeds a record of any length)"};
     case EAGAIN:
     case ENOMEM:
     case EMFILE:
@@ -80,7 +94,7 @@ spawn_failure failure_for(int error) {
 
 spawner::spawner(const blocked_signals& signals)
     : mask_(signals.original()),
-      stack_(mmap(nullptr, stack_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0)) {
+      stack_(mmap(nullptr, stack_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)) {
     if (stack_ == MAP_FAILED)
         throw std::system_error(errno, std::generic_category(), "cannot allocate a stack");
     own_.resize(own_names.size());
@@ -149,19 +163,21 @@ std::optional<spawn_failure> spawner::find(const std::string& command, bool agai
 }
 
 int spawner::start(const char* path, int in, int out, int err, child& result) {
-    command_to_become command{path, arguments_.data(), environment_.data(), &mask_, {in, out, err}, 0};
-    const int pid = clone(become_command, static_cast<char*>(stack_) + stack_size,
-                          CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, &command, &result.pidfd);
+    int* const error = static_cast<int*>(stack_);
+    *error = 0;
+    command_to_become command{path, arguments_.data(), environment_.data(), &mask_, {in, out, err}, error};
+    const int pid =
+        clone(become_command, static_cast<char*>(stack_) + stack_size, clone_flags, &command, &result.pidfd);
     if (pid < 0)
         return errno;
     result.pid = pid;
-    if (command.error == 0)
+    if (*error == 0)
         return 0;
     siginfo_t ignored;
     while (waitid(P_PIDFD, static_cast<id_t>(result.pidfd), &ignored, WEXITED) != 0 && errno == EINTR) {
     }
     close(result.pidfd);
-    return command.error;
+    return *error;
 }
 
 std::optional<spawn_failure> spawner::operator()(std::size_t slot, const launch& what, int in, int out, int err,

@@ -32,7 +32,9 @@ class tally {
     verdict add(outcome what, std::string_view key);
     void add_not_run(std::uint64_t count) noexcept { counts_[static_cast<std::size_t>(outcome::not_run)] += count; }
 
-    void add_left_out() noexcept { ++left_out_; } ///< A record without a key that need not have one; none of the counts.
+    void add_left_out() noexcept {
+        ++left_out_;
+    } ///< A record without a key that need not have one; none of the counts.
 
     std::uint64_t count(outcome what) const noexcept { return counts_[static_cast<std::size_t>(what)]; }
     std::uint64_t failures() const noexcept; ///< failed, signalled or timed out
@@ -46,7 +48,8 @@ class tally {
     int exit_code() const noexcept;
 
   private:
-    // Beyond this many, keys that fail are only counted as jobs, so that memory stays bounded (skip_key needs them all).
+    // Beyond this many, keys that fail are only counted as jobs, so that memory stays bounded (skip_key needs them
+    // all).
     static constexpr std::size_t most_keys = 10'000;
 
     const fail_policy policy_;

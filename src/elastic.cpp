@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The keeper: one thread that looks after the pool once a tick while there is work, and sleeps when there is none.
 //
-// It moves the clock, notices blocked workers and puts others in their place, wakes submitters that have room, and sweeps
-// idle keys. A worker is taken for blocked when its job has been running for more than a tick, the thread's processor time
-// stood still meanwhile, and the system says that the thread sleeps (a thread that merely lost its processor does not
-// use any either). This is asked only while there are ready lanes that nobody takes. Then as many workers are added as
-// are blocked in all, so that their number doubles each time; when they return and more than `threads` work, the surplus
-// is told to park, and after a second threads beyond `threads` end. Jobs that compute never add a worker.
+// It moves the clock, notices blocked workers and puts others in their place, wakes submitters that have room, and
+// sweeps idle keys. A worker is taken for blocked when its job has been running for more than a tick, the thread's
+// processor time stood still meanwhile, and the system says that the thread sleeps (a thread that merely lost its
+// processor does not use any either). This is asked only while there are ready lanes that nobody takes. Then as many
+// workers are added as are blocked in all, so that their number doubles each time; when they return and more than
+// `threads` work, the surplus is told to park, and after a second threads beyond `threads` end. Jobs that compute never
+// add a worker.
 //
 // The keeper falls asleep when a few dozen ticks saw no job start, no ready lane and no waiting submitter. Who pushes a
 // lane while it sleeps wakes it; why that is not missed is argued in parking.hpp.
@@ -24,18 +25,19 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto tick_length = 1ms;
-constexpr auto doze_length = 1000ms;   // between looks while idle keys or threads are still to be cleared away
+constexpr auto doze_length = 1000ms; // between looks while idle keys or threads are still to be cleared away
 constexpr unsigned ticks_until_doze = 50;
 constexpr unsigned ticks_until_doubt = 20; // between the doubts of jobs that wait for room
 constexpr tick recheck_interval = 4;       // ticks between looks at whether blocked workers run again
-constexpr tick thread_retirement = 1000;  // ticks that a thread beyond `threads` stays parked
-constexpr tick sweep_interval = 8;        // ticks from shard to shard while there is work
-constexpr std::size_t sweep_stride = 512; // table places under one hold of a shard's lock
+constexpr tick thread_retirement = 1000;   // ticks that a thread beyond `threads` stays parked
+constexpr tick sweep_interval = 8;         // ticks from shard to shard while there is work
+constexpr std::size_t sweep_stride = 512;  // table places under one hold of a shard's lock
 
 } // namespace
 
 void pool_core::enter_blocking(worker& w) noexcept {
-    if (w.blocking_depth++ > 0 || w.blocked.exchange(true, std::memory_order_relaxed)) // relaxed: counts, see parking.hpp
+    if (w.blocking_depth++ > 0 ||
+        w.blocked.exchange(true, std::memory_order_relaxed)) // relaxed: counts, see parking.hpp
         return;
     workers_at.add_blocked(1);
     workers_at.add_working(-1);
@@ -109,8 +111,8 @@ bool pool_core::keeper_tick() noexcept {
     const bool moved = std::exchange(taken_seen_, taken) != taken;
     if (submitters) {
         waiting_room.wake_where_room(static_cast<std::uint32_t>(settings.lane_capacity), gate.free(shards, taken));
-        // A push from outside may have filled the room that a job was about to be told of, behind that very job: now and
-        // then the jobs ask again whether their wait can end (wait_graph.hpp).
+        // A push from outside may have filled the room that a job was about to be told of, behind that very job: now
+        // and then the jobs ask again whether their wait can end (wait_graph.hpp).
         if (++submitter_ticks_ % ticks_until_doubt == 0)
             waiting_room.wake_jobs();
     }
@@ -190,7 +192,8 @@ void pool_core::add_worker_locked() {
         at = workers_.insert(at, std::make_unique<worker>(*this, static_cast<unsigned>(workers_.size())));
     worker& w = **at;
     w.retired = false;
-    w.thread = platform::start_thread([](void* self) { static_cast<worker*>(self)->main(); }, &w, settings.name, w.index);
+    w.thread =
+        platform::start_thread([](void* self) { static_cast<worker*>(self)->main(); }, &w, settings.name, w.index);
     workers_at.add_working(1);
     ++threads_running_;
 }

@@ -15,7 +15,7 @@ namespace taskpool::detail::pool_registry {
 namespace {
 
 struct registry {
-    sync::mutex mutex; // held across fork(), so that the child finds the list whole
+    sync::mutex mutex;             // held across fork(), so that the child finds the list whole
     std::vector<pool_core*> pools; // under mutex
 };
 

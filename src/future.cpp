@@ -57,7 +57,8 @@ bool future_core::wait(patience how_long) const {
     parts_->jobs_wait = true;
     lock.unlock();
     // If it is finished from here on, either enter() sees that it is ready, or forget() comes after it.
-    const job_wait waits(job, {.for_lane = lane_, .in = pool_, .future = this}, how_long.kind == patience::until_deadline);
+    const job_wait waits(job, {.for_lane = lane_, .in = pool_, .future = this},
+                         how_long.kind == patience::until_deadline);
     lock.lock();
     return sleep();
 }

@@ -17,7 +17,7 @@ class hot_keys {
   public:
     static constexpr std::size_t capacity = 256;
     static constexpr std::size_t longest_key = 4096; // bytes; longer ones are not counted, to bound the memory
-    static constexpr tick half_life = 10'000; // ticks
+    static constexpr tick half_life = 10'000;        // ticks
 
     explicit hot_keys(const lane_maker& maker) noexcept : maker_(maker) {}
     hot_keys(const hot_keys&) = delete;

@@ -47,7 +47,8 @@ void lane::push_locked(job_source& source, tick now, stop_action on_stop) {
 }
 
 std::uint32_t lane::waiting_locked(std::uint32_t limit) noexcept {
-    // relaxed: `pushed` is ours, under the shard's lock; `taken` is only a count: a slot is not used again for its sake.
+    // relaxed: `pushed` is ours, under the shard's lock; `taken` is only a count: a slot is not used again for its
+    // sake.
     const auto end = pushed.load(std::memory_order_relaxed);
     if (end - taken_seen >= limit)
         taken_seen = static_cast<std::uint32_t>(taken.load(std::memory_order_relaxed));

@@ -9,8 +9,8 @@
 //               but held   v  |
 //                       suspended
 //
-// An active lane is *ready* while it lies in a ready queue and *running* while a worker has it; the difference is in who
-// holds the pointer, not in the lane.
+// An active lane is *ready* while it lies in a ready queue and *running* while a worker has it; the difference is in
+// who holds the pointer, not in the lane.
 //
 // The FIFO has two ends with a lock each, after Michael and Scott's two-lock queue (PODC 1996). The *tail* belongs to
 // whoever holds the shard's lock (producers, who hold it anyway for the look-up). The *head* belongs to whoever holds
@@ -19,14 +19,15 @@
 // keeps its last reading of the other's counter and looks again only when that says empty, or full: so a producer and a
 // worker that both have something to do move no line between their cores but those of the jobs themselves.
 //
-// The first job after idle lies in the lane itself, further ones in chunks. The oldest chunk is freed when its last slot
-// has been taken and there is another; the last one when the lane goes idle, which rewinds the FIFO to the lane's own
-// slot.
+// The first job after idle lies in the lane itself, further ones in chunks. The oldest chunk is freed when its last
+// slot has been taken and there is another; the last one when the lane goes idle, which rewinds the FIFO to the lane's
+// own slot.
 //
 // Invariants:
 //   I-LANE-1  An idle lane has no jobs, no chunks and no extras. It lies in no queue and nobody's hands, unless it is
 //             marked as left behind; then a push makes it active again where it is.
-//   I-LANE-2  An active lane is in exactly one place: one ready queue, or the hands of one worker, or of the thread that
+//   I-LANE-2  An active lane is in exactly one place: one ready queue, or the hands of one worker, or of the thread
+//   that
 //             made it active and has not queued it yet. Hence at most one worker runs jobs of a key (G2).
 //   I-LANE-3  Jobs leave at the head in the order in which they were pushed (G1): slots are filled in order under the
 //             shard's lock and published by `pushed` in order.
@@ -34,9 +35,11 @@
 //             or the first worker passed the lane on through a queue's lock, or through the shard's lock by way of idle
 //             or suspended.
 //   I-LANE-5  taken <= pushed, and pushed - taken <= lane_capacity whenever the shard's lock is free (G6).
-//   I-LANE-6  A lane is freed only under its shard's lock, while idle, unpinned and not left behind (G7). Who uses a lane without that
+//   I-LANE-6  A lane is freed only under its shard's lock, while idle, unpinned and not left behind (G7). Who uses a
+//   lane without that
 //             lock owns it (I-LANE-2), has pinned it, or is the current job or a hold of it.
-//   I-LANE-7  Locks are taken in the order shard, head. Of users' code only what looks keys up, copies and destroys them,
+//   I-LANE-7  Locks are taken in the order shard, head. Of users' code only what looks keys up, copies and destroys
+//   them,
 //             and what moves a job into or out of its slot, runs under a lock.
 #pragma once
 
@@ -100,8 +103,8 @@ struct lane {
     chunk* tail = nullptr;
     std::uint16_t shard = 0; // constant
     lane_state state : 6 = lane_state::idle;
-    bool has_must_run : 1 = false;            // a job with stop_action::run was pushed since idle
-    bool left_behind : 1 = false;             // went idle by a cancel, while in a queue or a worker's hands: still there
+    bool has_must_run : 1 = false; // a job with stop_action::run was pushed since idle
+    bool left_behind : 1 = false;  // went idle by a cancel, while in a queue or a worker's hands: still there
     std::uint8_t tail_index = at_inline_slot; // next slot to fill
     std::uint32_t pins = 0;                   // handles, and calls that wait: they keep an idle lane from being freed
     sync::atomic<std::uint32_t> pushed{0};    // modulo 2^32; read by the head
@@ -122,14 +125,15 @@ struct lane {
 
     // The stored key follows, aligned as its type wants.
 
-    /// Makes room for a slot and lets `source` fill it. Strong guarantee: when it throws, nothing has changed. REQUIRES:
-    /// the shard's lock; room (waiting_at_tail). The state is the caller's to see to.
+    /// Makes room for a slot and lets `source` fill it. Strong guarantee: when it throws, nothing has changed.
+    /// REQUIRES: the shard's lock; room (waiting_at_tail). The state is the caller's to see to.
     void push_locked(job_source& source, tick now, stop_action on_stop);
 
     /// Jobs that wait, as the tail sees it: at least `limit` only if that is true. REQUIRES: the shard's lock.
     std::uint32_t waiting_locked(std::uint32_t limit) noexcept;
 
-    /// Jobs that wait, for those who look from outside and can bear a wrong answer. REQUIRES: pinned or the shard's lock.
+    /// Jobs that wait, for those who look from outside and can bear a wrong answer. REQUIRES: pinned or the shard's
+    /// lock.
     std::uint32_t waiting() const noexcept;
 
     /// The oldest waiting job's slot or null. REQUIRES: head_lock.

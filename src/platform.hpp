@@ -33,7 +33,8 @@ class thread_probe {
     std::int64_t id_ = 0;
 };
 
-/// Calls `prepare` before each fork, `parent` and `child` after it. REQUIRES: called once. Nothing where there is no fork.
+/// Calls `prepare` before each fork, `parent` and `child` after it. REQUIRES: called once. Nothing where there is no
+/// fork.
 void at_fork(void (*prepare)(), void (*parent)(), void (*child)()) noexcept;
 
 } // namespace taskpool::detail::platform

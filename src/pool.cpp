@@ -40,7 +40,8 @@ std::size_t shards_for(unsigned threads) { return std::clamp<std::size_t>(std::b
 
 } // namespace
 
-// --- Construction and destruction --------------------------------------------------------------------------------------
+// --- Construction and destruction
+// --------------------------------------------------------------------------------------
 
 pool_core::pool_core(options given, const key_type& keys, std::shared_ptr<const void> functions)
     : settings(checked(std::move(given))), maker(keys, std::move(functions)), shards(shards_for(settings.threads)),
@@ -51,9 +52,7 @@ pool_core::pool_core(options given, const key_type& keys, std::shared_ptr<const 
     pool_registry::add(this);
 }
 
-pool_core::~pool_core() {
-    pool_registry::remove(this);
-}
+pool_core::~pool_core() { pool_registry::remove(this); }
 
 std::shared_ptr<pool_core> make_core(options settings, const key_type& keys, std::shared_ptr<const void> functions) {
     auto core = std::make_shared<pool_core>(std::move(settings), keys, std::move(functions));
@@ -130,7 +129,8 @@ void pool_core::start_locked() {
     started_ = true;
 }
 
-// --- Closing and stopping ----------------------------------------------------------------------------------------------
+// --- Closing and stopping
+// ----------------------------------------------------------------------------------------------
 
 void pool_core::close() noexcept {
     if (is_forked())
@@ -205,7 +205,8 @@ stop_report pool_core::stop() {
         keeper_.join();
         for (;;) {
             std::unique_lock workers_lock(workers_mutex_);
-            const auto at = std::find_if(workers_.begin(), workers_.end(), [](auto& w) { return w->thread.joinable(); });
+            const auto at =
+                std::find_if(workers_.begin(), workers_.end(), [](auto& w) { return w->thread.joinable(); });
             if (at == workers_.end())
                 break;
             std::thread leaving = std::move((*at)->thread);
@@ -259,7 +260,8 @@ void pool_core::discard_all(lane& l, cut_jobs& cut, discard_reason why) noexcept
         discard_job(l, job, why);
 }
 
-// --- Idle and suspended lanes ------------------------------------------------------------------------------------------
+// --- Idle and suspended lanes
+// ------------------------------------------------------------------------------------------
 
 bool pool_core::any_ready() const noexcept {
     return std::any_of(queues.begin(), queues.end(), [](const ready_queue& queue) { return !queue.is_empty(); });
@@ -311,7 +313,8 @@ void pool_core::go_idle_locked(shard& s, lane& l) noexcept {
 void pool_core::release_hold(lane& l) noexcept {
     if (is_forked())
         return;
-    const auto alive = shared_from_this(); // once the lane is queued, a stop that waited for this hold may come to its end
+    const auto alive =
+        shared_from_this(); // once the lane is queued, a stop that waited for this hold may come to its end
     shard& s = shard_of(l);
     tick age = 0;
     {
@@ -397,7 +400,8 @@ bool pool_core::drain(const key_view& key, patience wait) {
         lane& l;
         ~unpin_at_end() { core.unpin(l); }
     } unpins{*this, *l};
-    const job_wait waits(current_job(), {.for_lane = l, .in = this, .needs_thread = needs_thread}, wait.kind == patience::until_deadline);
+    const job_wait waits(current_job(), {.for_lane = l, .in = this, .needs_thread = needs_thread},
+                         wait.kind == patience::until_deadline);
     for (;;) {
         std::unique_lock lock(quiet_);
         const auto epoch = quiet_epoch_;
@@ -417,7 +421,8 @@ bool pool_core::drain(const key_view& key, patience wait) {
     }
 }
 
-// --- Handles -----------------------------------------------------------------------------------------------------------
+// --- Handles
+// -----------------------------------------------------------------------------------------------------------
 
 lane* pool_core::acquire_lane(const key_view& key) {
     if (is_forked())

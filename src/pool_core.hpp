@@ -7,8 +7,9 @@
 //   room, gate         waiting for room; the pool's capacity looking.cpp   figures, keys, reports
 //   wait_graph         cycles of waits                       fork          what fork() does to pools
 //
-// Order of locks: lifecycle_, the wait graph's, gate, one shard's, one lane's head. None is held while a handler, a job or
-// a job's destructor runs. A ready queue's, the room's, parking's and quiet_'s are taken last, and nothing under them.
+// Order of locks: lifecycle_, the wait graph's, gate, one shard's, one lane's head. None is held while a handler, a job
+// or a job's destructor runs. A ready queue's, the room's, parking's and quiet_'s are taken last, and nothing under
+// them.
 #pragma once
 
 #include <cstddef>
@@ -114,6 +115,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
         // relaxed: a request, which publishes nothing; jobs see it soon.
         return stopping.load(std::memory_order_relaxed);
     }
+
   private:
     friend struct worker;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ready lanes of one home, by the age of their next job (G4). Any worker may take from it; one that serves this home
-// looks here first.
+// The ready lanes of one home, by the age of their next job (G4). Any worker may take from it; one that serves this
+// home looks here first.
 //
 // Lanes of one tick form a *bucket*, a list through lane::next_ready in order of arrival; the buckets lie in a ring,
 // oldest first. A lane that comes to have work goes to the last bucket; one that is put back with older work goes where

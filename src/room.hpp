@@ -2,8 +2,8 @@
 // Where submitters wait when a lane or the pool is full.
 //
 // Waking one submitter for each job that starts would cost a context switch a job. So a worker that takes a job from a
-// lane somebody waits for wakes them once the lane is half empty; and the keeper looks once a tick and wakes whoever has
-// any room at all. A submitter thus waits at most a tick longer than it must.
+// lane somebody waits for wakes them once the lane is half empty; and the keeper looks once a tick and wakes whoever
+// has any room at all. A submitter thus waits at most a tick longer than it must.
 //
 //   I-ROOM-1  A waiter enters before it looks whether there is still no room, so that either its look or the keeper's
 //             next one finds the room.

@@ -12,12 +12,12 @@ namespace taskpool::detail {
 struct alignas(64) shard {
     mutable sync::spin_lock lock;
     // --- Under lock
-    bool closed = false;        // no job is accepted
-    bool frozen = false;        // stop() walks the table: no lane is freed
+    bool closed = false;         // no job is accepted
+    bool frozen = false;         // stop() walks the table: no lane is freed
     bool drained_wanted = false; // tell drainers when `active` becomes 0 ...
     bool idle_wanted = false;    // ... or when any lane goes idle
-    std::uint32_t budget = 0;   // jobs that may be accepted before asking the gate
-    std::uint32_t active = 0;   // lanes that are not idle ...
+    std::uint32_t budget = 0;    // jobs that may be accepted before asking the gate
+    std::uint32_t active = 0;    // lanes that are not idle ...
     std::uint32_t suspended = 0; // ... of which are held with no worker
     lane_table table;
     std::uint64_t accepted = 0;

@@ -32,12 +32,13 @@ submit_result pool_core::submit(const key_view& key, job_source& job, const job_
     const auto [s, hash] = place_of(key);
     const auto shard_index = static_cast<std::uint16_t>(&s - shards.data());
     return submit(
-        s, [&, &table = s.table, hash = hash]() -> lane& { return table.find_or_make_locked(key, hash, shard_index); }, job,
-        how, wait);
+        s, [&, &table = s.table, hash = hash]() -> lane& { return table.find_or_make_locked(key, hash, shard_index); },
+        job, how, wait);
 }
 
 submit_result pool_core::submit(lane& l, job_source& job, const job_options& how, patience wait) {
-    return submit(shard_of(l), [&]() -> lane& { return l; }, job, how, wait);
+    return submit(
+        shard_of(l), [&]() -> lane& { return l; }, job, how, wait);
 }
 
 template <class Find>
@@ -102,8 +103,8 @@ submit_result pool_core::submit(shard& s, Find find, job_source& job, const job_
 }
 
 /// Puts the job into the lane if there is room, or makes room by the pool's rule; of the pool's room that only once the
-/// gate has refused. `ready` says that the lane was idle and is the caller's now, to be queued. Strong guarantee. REQUIRES:
-/// the shard's lock; the shard is not closed.
+/// gate has refused. `ready` says that the lane was idle and is the caller's now, to be queued. Strong guarantee.
+/// REQUIRES: the shard's lock; the shard is not closed.
 pool_core::attempt pool_core::push_locked(shard& s, lane& l, job_source& job, const job_options& how, tick now,
                                           bool gate_refused, job_slot& dropped, bool& ready) {
     const auto limit = keeps_latest() ? 1 : static_cast<std::uint32_t>(settings.lane_capacity);
@@ -152,7 +153,10 @@ bool pool_core::wait_for_room(lane& l, bool in_pool, patience wait, submit_resul
         return false;
     }
     try {
-        const job_wait waits(job, in_pool ? wait_graph::target{.room_in = this} : wait_graph::target{.for_lane = &l, .for_room = true, .in = this}, wait.kind == patience::until_deadline);
+        const job_wait waits(job,
+                             in_pool ? wait_graph::target{.room_in = this}
+                                     : wait_graph::target{.for_lane = &l, .for_room = true, .in = this},
+                             wait.kind == patience::until_deadline);
         room::waiter waiter(in_pool ? nullptr : &l, job != nullptr);
         waiting_room.enter(waiter);
         bool in_time = true;
@@ -169,7 +173,8 @@ bool pool_core::wait_for_room(lane& l, bool in_pool, patience wait, submit_resul
             refusal = submit_status::timed_out;
         return true;
     } catch (const deadlock_error& error) {
-        refusal = {submit_status::would_deadlock, std::string(to_string(submit_status::would_deadlock)) + ": " + error.what()};
+        refusal = {submit_status::would_deadlock,
+                   std::string(to_string(submit_status::would_deadlock)) + ": " + error.what()};
         return false;
     }
 }

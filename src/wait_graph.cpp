@@ -15,7 +15,8 @@ wait_graph& wait_graph::instance() noexcept {
 
 /// The stuck wait of a lane's job, or null.
 const wait_graph::wait* wait_graph::stuck_wait_of(const lane* l) const noexcept {
-    const auto at = std::find_if(waits_.begin(), waits_.end(), [&](const wait& w) { return w.stuck && &w.job->in == l; });
+    const auto at =
+        std::find_if(waits_.begin(), waits_.end(), [&](const wait& w) { return w.stuck && &w.job->in == l; });
     return at == waits_.end() ? nullptr : &*at;
 }
 

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who waits for whom among jobs (G9): the graph of waits inside jobs, over all pools of the process, and the search in it
-// before a wait is added. Only waits inside jobs come here, so it costs other calls nothing.
+// Who waits for whom among jobs (G9): the graph of waits inside jobs, over all pools of the process, and the search in
+// it before a wait is added. Only waits inside jobs come here, so it costs other calls nothing.
 //
-// A job that waits for a lane's room, for a future of a lane or for a lane to drain waits for that lane's jobs, one after
-// the other (AND), and one that waits for another pool for all jobs of that. A job that waits for room in the pool waits
-// for any lane with waiting jobs to start one (OR). A lane can go on if no job of it is in the graph, or if what that job waits for can go on. A wait that could not go on is
-// refused, so the graph never holds a cycle, and the last one that would close it gets the error.
+// A job that waits for a lane's room, for a future of a lane or for a lane to drain waits for that lane's jobs, one
+// after the other (AND), and one that waits for another pool for all jobs of that. A job that waits for room in the
+// pool waits for any lane with waiting jobs to start one (OR). A lane can go on if no job of it is in the graph, or if
+// what that job waits for can go on. A wait that could not go on is refused, so the graph never holds a cycle, and the
+// last one that would close it gets the error.
 //
 // A wait with a deadline is checked but not recorded: it ends by itself.
 //
-//   I-GRAPH-1  Every recorded wait is of a job that runs; it is taken out before the job's wait returns, or, for a future,
+//   I-GRAPH-1  Every recorded wait is of a job that runs; it is taken out before the job's wait returns, or, for a
+//   future,
 //              by whoever finishes it, while the lane it names is still there.
 #pragma once
 
@@ -72,8 +74,8 @@ class wait_graph {
     std::vector<wait> waits_; // under mutex_
 };
 
-/// A wait inside a job, from before it begins to after it has ended: recorded, and its thread counted as blocked. Outside
-/// jobs it is nothing.
+/// A wait inside a job, from before it begins to after it has ended: recorded, and its thread counted as blocked.
+/// Outside jobs it is nothing.
 class job_wait {
   public:
     /// Throws deadlock_error.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The loop: find a lane, serve it, park. See lane.hpp for what a lane's owner may do, parking.hpp for why no lane is left
-// lying.
+// The loop: find a lane, serve it, park. See lane.hpp for what a lane's owner may do, parking.hpp for why no lane is
+// left lying.
 #include "worker.hpp"
 
 #include <algorithm>
@@ -174,8 +174,8 @@ bool worker::next(lane& l, job_slot& job, std::uint64_t& number) noexcept {
     }
 }
 
-/// Wakes those who wait for the room that was just made (room.hpp). A flag that is seen too late costs a tick: the keeper
-/// looks, too.
+/// Wakes those who wait for the room that was just made (room.hpp). A flag that is seen too late costs a tick: the
+/// keeper looks, too.
 void worker::tell_submitters(lane& l, bool lane_wanted) noexcept {
     if (lane_wanted) {
         const auto room = core.settings.lane_capacity - std::min<std::size_t>(l.waiting(), core.settings.lane_capacity);

@@ -43,7 +43,7 @@ class TASKPOOL_EXPORT future_core {
   private:
     struct parts; // mutex and condition, not for this header
     const std::unique_ptr<parts> parts_;
-    std::exception_ptr error_; // written before ready, read after it
+    std::exception_ptr error_;        // written before ready, read after it
     const pool_core* pool_ = nullptr; // these two are valid until ready
     const lane* lane_ = nullptr;
 };

@@ -27,9 +27,9 @@ TASKPOOL_EXPORT void count_failure(const running_job& job) noexcept; // of a job
 } // namespace detail
 
 /// Keeps a key busy with no thread: while one lives, the next job of the key does not start, although the job that made
-/// it has returned. Copies hold as well; the key goes on when the last is released or destroyed, on any thread. The pool
-/// counts the job as running until then: drain() and stop() wait for it. One object is not safe to use from two threads
-/// at once; two copies are.
+/// it has returned. Copies hold as well; the key goes on when the last is released or destroyed, on any thread. The
+/// pool counts the job as running until then: drain() and stop() wait for it. One object is not safe to use from two
+/// threads at once; two copies are.
 class TASKPOOL_EXPORT held {
   public:
     held() noexcept = default;

@@ -14,7 +14,8 @@ namespace taskpool {
 
 /// Durations counted by powers of two, at the pool's clock of one tick (1 ms).
 struct histogram {
-    /// counts[0] counts durations under 1 ms, counts[i] those from 2^(i-1) up to 2^i ms; the last one all that is longer.
+    /// counts[0] counts durations under 1 ms, counts[i] those from 2^(i-1) up to 2^i ms; the last one all that is
+    /// longer.
     std::array<std::uint64_t, 24> counts{};
 
     /// How many durations were counted.
@@ -26,9 +27,10 @@ struct histogram {
 
 /// A picture of the pool. Counters only grow; each is exact, but they are read one after the other while work goes on.
 struct pool_stats {
-    std::uint64_t accepted = 0;  ///< Jobs that the pool took.
-    std::uint64_t finished = 0;  ///< Jobs that ran to their end, failed ones included; held ones when they were released.
-    std::uint64_t failed = 0;    ///< Jobs that threw (where a future took the exception, too).
+    std::uint64_t accepted = 0; ///< Jobs that the pool took.
+    std::uint64_t finished =
+        0;                    ///< Jobs that ran to their end, failed ones included; held ones when they were released.
+    std::uint64_t failed = 0; ///< Jobs that threw (where a future took the exception, too).
     std::uint64_t discarded = 0; ///< Accepted jobs that never ran: stopped, cancelled, dropped or replaced.
     std::uint64_t rejected = 0;  ///< Submits that were not accepted, whatever their status.
 
@@ -55,8 +57,8 @@ struct hot_key {
 
 /// What stop() did.
 struct stop_report {
-    std::uint64_t finished = 0;  ///< Jobs that ran to their end in the pool's whole life, failed ones included.
-    std::uint64_t discarded = 0; ///< Accepted jobs that never ran in the pool's whole life.
+    std::uint64_t finished = 0;          ///< Jobs that ran to their end in the pool's whole life, failed ones included.
+    std::uint64_t discarded = 0;         ///< Accepted jobs that never ran in the pool's whole life.
     std::uint64_t discarded_by_stop = 0; ///< Those of them that this stop discarded.
 };
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The keyed executor. Jobs submitted under the same key run one at a time and in order; jobs under different keys run in
-// parallel; a key costs nothing while it has no work.
+// The keyed executor. Jobs submitted under the same key run one at a time and in order; jobs under different keys run
+// in parallel; a key costs nothing while it has no work.
 //
 // Guarantees, by their numbers:
 //   G1 order         of two submits to one key, the one that took effect first runs first.
@@ -127,8 +127,8 @@ template <class Key, class Hash, class Equal>
 class basic_task_pool;
 
 /// A handle to one key of a pool, which saves the look-up. Small and copyable; while the key has no work it holds the
-/// key itself and no queue (G7). It may outlive the pool: then every submit answers `stopped`. One object is not safe to
-/// use from two threads at once, except for the submits and async.
+/// key itself and no queue (G7). It may outlive the pool: then every submit answers `stopped`. One object is not safe
+/// to use from two threads at once, except for the submits and async.
 template <class Key>
 class basic_lane {
   public:
@@ -202,16 +202,16 @@ class basic_lane {
 /// The keyed executor; see the guarantees at the top of this file. All members are thread-safe but the constructor, the
 /// destructor, which must not race with other calls.
 ///
-/// `Key` is copyable; `Hash` and `Equal` are as for std::unordered_map, copyable, and may be called from several threads at once
-/// under an internal lock: they must not call the pool. For std::string a key is passed as std::string_view, and a
-/// look-up copies nothing; a key is copied when it comes to have work.
+/// `Key` is copyable; `Hash` and `Equal` are as for std::unordered_map, copyable, and may be called from several
+/// threads at once under an internal lock: they must not call the pool. For std::string a key is passed as
+/// std::string_view, and a look-up copies nothing; a key is copied when it comes to have work.
 ///
-/// Jobs may call the pool: submit (to any key, their own included), async, cancel, close and the inspections. What would
-/// wait for the calling job itself throws deadlock_error: drain, stop, waiting for the own key (G9).
+/// Jobs may call the pool: submit (to any key, their own included), async, cancel, close and the inspections. What
+/// would wait for the calling job itself throws deadlock_error: drain, stop, waiting for the own key (G9).
 ///
-/// A pool does not survive fork(): in the child every submit answers `stopped`, and the destructor leaves its memory be.
-/// A pool may be static: its destructor stops it in the order of static destruction, so its jobs must not use what was
-/// destroyed before. Using a pool during or after its destructor is undefined, except through lane handles.
+/// A pool does not survive fork(): in the child every submit answers `stopped`, and the destructor leaves its memory
+/// be. A pool may be static: its destructor stops it in the order of static destruction, so its jobs must not use what
+/// was destroyed before. Using a pool during or after its destructor is undefined, except through lane handles.
 template <class Key, class Hash = detail::default_hash<Key>, class Equal = std::equal_to<>>
 class basic_task_pool {
   public:
@@ -224,13 +224,12 @@ class basic_task_pool {
     /// sense, std::bad_alloc, and std::system_error when not even one worker can be started.
     explicit basic_task_pool(options settings = {}, Hash hash = {}, Equal equal = {})
         : hash_(hash),
-          core_(detail::make_core(
-              std::move(settings), detail::key_type_for<Key, Hash, Equal>::table,
-              std::make_shared<const detail::key_functions<Hash, Equal>>(
-                  detail::key_functions<Hash, Equal>{std::move(hash), std::move(equal)}))) {}
+          core_(detail::make_core(std::move(settings), detail::key_type_for<Key, Hash, Equal>::table,
+                                  std::make_shared<const detail::key_functions<Hash, Equal>>(
+                                      detail::key_functions<Hash, Equal>{std::move(hash), std::move(equal)}))) {}
 
-    /// Does what stop() does. From inside one of the pool's own jobs it does not wait: waiting jobs are discarded, running
-    /// ones are asked to stop and end on their own after the destructor has returned.
+    /// Does what stop() does. From inside one of the pool's own jobs it does not wait: waiting jobs are discarded,
+    /// running ones are asked to stop and end on their own after the destructor has returned.
     ~basic_task_pool() { detail::destroy_core(*core_); }
 
     basic_task_pool(const basic_task_pool&) = delete;
@@ -238,12 +237,12 @@ class basic_task_pool {
 
     // --- Submitting -----------------------------------------------------------------------------------------------
 
-    /// Puts `job` behind those that wait under `key`. While the lane or the pool is full it does what options::when_full
-    /// says; by default it waits for room. Answers accepted, full (never with overflow::block), stopped or, inside a job,
-    /// would_deadlock. Thread-safe. An rvalue job is moved once and only if accepted; an lvalue is copied. If that
-    /// throws, or memory runs out (std::bad_alloc), the exception leaves the call and the pool is as it was. The move
-    /// runs under an internal lock and must not call the pool. Jobs of up to 32 bytes that move without throwing cost
-    /// no allocation.
+    /// Puts `job` behind those that wait under `key`. While the lane or the pool is full it does what
+    /// options::when_full says; by default it waits for room. Answers accepted, full (never with overflow::block),
+    /// stopped or, inside a job, would_deadlock. Thread-safe. An rvalue job is moved once and only if accepted; an
+    /// lvalue is copied. If that throws, or memory runs out (std::bad_alloc), the exception leaves the call and the
+    /// pool is as it was. The move runs under an internal lock and must not call the pool. Jobs of up to 32 bytes that
+    /// move without throwing cost no allocation.
     template <job_for<Key> F>
     submit_result submit(key_view key, F&& job, const job_options& how = {}) {
         return put(key, std::forward<F>(job), how, {detail::patience::for_ever});
@@ -262,9 +261,8 @@ class basic_task_pool {
         return put(key, std::forward<F>(job), how, detail::patience_for(time));
     }
     template <class Duration, job_for<Key> F>
-    [[nodiscard]] submit_result submit_until(key_view key,
-                                             const std::chrono::time_point<detail::clock, Duration>& time, F&& job,
-                                             const job_options& how = {}) {
+    [[nodiscard]] submit_result submit_until(key_view key, const std::chrono::time_point<detail::clock, Duration>& time,
+                                             F&& job, const job_options& how = {}) {
         return put(key, std::forward<F>(job), how, detail::patience_until(time));
     }
 
@@ -284,11 +282,12 @@ class basic_task_pool {
     /// one worker can be started.
     void start() { detail::start(*core_); }
 
-    /// Refuses new jobs from now on; what was accepted runs. Submitters that wait for room are refused, too. Idempotent.
+    /// Refuses new jobs from now on; what was accepted runs. Submitters that wait for room are refused, too.
+    /// Idempotent.
     void close() noexcept { detail::close(*core_); }
 
-    /// Waits until nothing accepted is left, what is submitted meanwhile included. Throws deadlock_error inside a job of
-    /// this pool. On a pool that was not started it waits until somebody starts it.
+    /// Waits until nothing accepted is left, what is submitted meanwhile included. Throws deadlock_error inside a job
+    /// of this pool. On a pool that was not started it waits until somebody starts it.
     void drain() { detail::drain(*core_, {detail::patience::for_ever}); }
 
     /// Waits until `key` has no work. Throws deadlock_error inside a job where that could never end.
@@ -300,11 +299,11 @@ class basic_task_pool {
         drain_report<Key> report;
         if (detail::drain(*core_, detail::patience_for(time)))
             return report;
-        detail::visit_active_keys(
-            *core_, {[](void* self, const void* key, std::uint64_t, std::uint64_t) {
-                         static_cast<drain_report<Key>*>(self)->keys.push_back(*static_cast<const Key*>(key));
-                     },
-                     &report});
+        detail::visit_active_keys(*core_, {[](void* self, const void* key, std::uint64_t, std::uint64_t) {
+                                               static_cast<drain_report<Key>*>(self)->keys.push_back(
+                                                   *static_cast<const Key*>(key));
+                                           },
+                                           &report});
         report.drained = report.keys.empty();
         return report;
     }
@@ -314,9 +313,9 @@ class basic_task_pool {
     std::size_t cancel(key_view key) { return detail::cancel(*core_, view(key)); }
 
     /// Refuses new jobs, wakes submitters that wait, asks running and held jobs to stop, discards those that wait (or
-    /// runs them: job_options::on_stop), waits until all have ended, joins the threads. Idempotent; a second caller waits
-    /// for the first and gets the same report. Throws deadlock_error inside a job of this pool, having done nothing; and
-    /// std::system_error when threads are needed for jobs that must run and none can be had.
+    /// runs them: job_options::on_stop), waits until all have ended, joins the threads. Idempotent; a second caller
+    /// waits for the first and gets the same report. Throws deadlock_error inside a job of this pool, having done
+    /// nothing; and std::system_error when threads are needed for jobs that must run and none can be had.
     stop_report stop() { return detail::stop(*core_); }
 
     // --- Looking --------------------------------------------------------------------------------------------------
@@ -329,8 +328,8 @@ class basic_task_pool {
 
     /// The keys with the most jobs of late, most first: an estimate in bounded memory from a sample of the jobs (about
     /// one in 32 that run; space-saving over 256 counters, Metwally et al. 2005, halved every 10 s), so a key with a
-    /// small share of the jobs may be missing; so are strings of more than 4 KiB. The summary keeps its keys (G7 is about
-    /// lanes).
+    /// small share of the jobs may be missing; so are strings of more than 4 KiB. The summary keeps its keys (G7 is
+    /// about lanes).
     std::vector<hot_key<Key>> hottest_keys(std::size_t most) const {
         std::vector<hot_key<Key>> hottest;
         detail::visit_hottest_keys(

@@ -60,7 +60,8 @@ inline bool eventually(const std::function<bool()>& happened) {
 
 inline bool group_exists(long leader) { return kill(static_cast<pid_t>(-leader), 0) == 0; }
 
-/// One `taskpool` that runs. Its input is `input` unless `in` is given; its output goes to files unless `out` or `err` is.
+/// One `taskpool` that runs. Its input is `input` unless `in` is given; its output goes to files unless `out` or `err`
+/// is.
 class cli_process {
   public:
     struct settings {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A process runner without processes: children are entries in a list, time stands still but for waits, and a script says
-// what happens in each of them.
+// A process runner without processes: children are entries in a list, time stands still but for waits, and a script
+// says what happens in each of them.
 #pragma once
 
 #include <algorithm>
@@ -47,7 +47,8 @@ class fake_process_runner final : public process_runner {
         return result;
     }
     child* find(std::uint64_t number) {
-        const auto found = std::find_if(started.begin(), started.end(), [&](const child& c) { return c.number == number; });
+        const auto found =
+            std::find_if(started.begin(), started.end(), [&](const child& c) { return c.number == number; });
         return found == started.end() ? nullptr : &*found;
     }
     void end(process_events& events, std::uint64_t number, exit_status status = {}) {

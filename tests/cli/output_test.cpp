@@ -258,7 +258,8 @@ TEST_F(Output, ASpillThatFailsNamesTheRecord) {
         o.add(0, stream::out, "more than ten bytes");
         FAIL();
     } catch (const output_error& e) {
-        EXPECT_NE(std::string(e.what()).find("record 17: cannot create a temporary file in /nowhere"), std::string::npos)
+        EXPECT_NE(std::string(e.what()).find("record 17: cannot create a temporary file in /nowhere"),
+                  std::string::npos)
             << e.what();
     }
     o.end(0);
@@ -315,7 +316,8 @@ TEST_F(Output, AFullDiskNamesTheRecordAndBreaksTheSinkForGood) {
         o.flush();
         FAIL();
     } catch (const output_error& e) {
-        EXPECT_EQ(std::string(e.what()), "record 7: cannot write its output to standard output: No space left on device");
+        EXPECT_EQ(std::string(e.what()),
+                  "record 7: cannot write its output to standard output: No space left on device");
     }
     EXPECT_EQ(err(), "still here\n");
     EXPECT_FALSE(o.congested());

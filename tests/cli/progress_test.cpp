@@ -26,7 +26,8 @@ picture some() {
 
 TEST(Progress, Line) {
     auto now = some();
-    EXPECT_EQ(progress_line(now, 200), "100 done, 97 ok, 3 failed, 4/4 running, 57 keys, 8/s, hottest a\\tb (33 waiting)");
+    EXPECT_EQ(progress_line(now, 200),
+              "100 done, 97 ok, 3 failed, 4/4 running, 57 keys, 8/s, hottest a\\tb (33 waiting)");
     now.total = 1004;
     now.seconds_left = 3725;
     now.failed = 0;

@@ -27,7 +27,8 @@ std::string sorted(const std::string& text) {
     return result;
 }
 
-// --- Order and exclusion ----------------------------------------------------------------------------------------------
+// --- Order and exclusion
+// ----------------------------------------------------------------------------------------------
 
 TEST(Run, RecordsOfAKeyInOrderAndNeverTwoAtOnce) {
     const scratch dir;
@@ -94,7 +95,8 @@ TEST(Run, TheRealLog) {
 }
 
 TEST(Run, HotKeyTiming) {
-    // 40 of 120 jobs of 20 ms are of one key: 0.8 s if it never has to wait for its turn; 1.4 s and more in turn by key.
+    // 40 of 120 jobs of 20 ms are of one key: 0.8 s if it never has to wait for its turn; 1.4 s and more in turn by
+    // key.
     for (const bool first : {true, false}) {
         std::string input;
         for (int i = 0; i < 120; ++i)
@@ -107,7 +109,8 @@ TEST(Run, HotKeyTiming) {
     }
 }
 
-// --- What a command gets ----------------------------------------------------------------------------------------------
+// --- What a command gets
+// ----------------------------------------------------------------------------------------------
 
 TEST(Run, CommandLineAndEnvironment) {
     EXPECT_EQ(run_cli({"run", "-k", "1", "echo", "{k}", "{#}", "{2}"}, "a b\n").out, "a 1 b\n");
@@ -148,11 +151,12 @@ TEST(Run, DryRunRunsNothing) {
               "<touch><a b><x'y>");
 }
 
-// --- Output -------------------------------------------------------------------------------------------------------------
+// --- Output
+// -------------------------------------------------------------------------------------------------------------
 
 TEST(Run, GroupedOutputIsNotMixed) {
-    const auto result = run_cli({"run", "-k", "1", "-j", "4", "--", "sh", "-c", "for i in 1 2 3 4 5; do echo $0; done"},
-                                count_to(40));
+    const auto result =
+        run_cli({"run", "-k", "1", "-j", "4", "--", "sh", "-c", "for i in 1 2 3 4 5; do echo $0; done"}, count_to(40));
     const auto lines = lines_of(result.out);
     ASSERT_EQ(lines.size(), 200U);
     for (std::size_t i = 0; i < lines.size(); i += 5)
@@ -169,10 +173,11 @@ TEST(Run, TagAndStderr) {
 TEST(Run, KeepOrder) {
     const scratch dir;
     // The first ends last.
-    const auto result = run_cli({"run", "-k", "1", "-j", "3", "-K", "--", "sh", "-c",
-                                 "if test $1 = 1; then while ! test -e \"$0/3\"; do sleep 0.01; done; fi; echo $1; : > \"$0/$1\"",
-                                 dir.path(), "{}"},
-                                count_to(20));
+    const auto result =
+        run_cli({"run", "-k", "1", "-j", "3", "-K", "--", "sh", "-c",
+                 "if test $1 = 1; then while ! test -e \"$0/3\"; do sleep 0.01; done; fi; echo $1; : > \"$0/$1\"",
+                 dir.path(), "{}"},
+                count_to(20));
     EXPECT_EQ(result.out, count_to(20));
 }
 
@@ -195,9 +200,9 @@ TEST(Run, LinesAsTheyCome) {
 
 TEST(Run, MuchOutputIsSpilledAndWhole) {
     for (const auto* how : {"--tag", "--line-buffer", "-K"}) {
-        const auto result = run_cli({"run", "-k", "1", "-j", "3", how, "--", "sh", "-c",
-                                     "head -c 700000 /dev/zero | tr '\\0' $0; echo"},
-                                    "a\nb\nc\n");
+        const auto result = run_cli(
+            {"run", "-k", "1", "-j", "3", how, "--", "sh", "-c", "head -c 700000 /dev/zero | tr '\\0' $0; echo"},
+            "a\nb\nc\n");
         EXPECT_EQ(result.code, 0) << result.err;
         for (const auto* key : {"a", "b", "c"})
             EXPECT_TRUE(has(result.out, std::string(700'000, *key) + "\n")) << how << key;
@@ -206,7 +211,8 @@ TEST(Run, MuchOutputIsSpilledAndWhole) {
 
 TEST(Run, Results) {
     const scratch dir;
-    const auto result = run_cli({"run", "-k", "1", "--results", dir / "r", "sh", "-c", "echo $0; echo e >&2"}, "../x\n");
+    const auto result =
+        run_cli({"run", "-k", "1", "--results", dir / "r", "sh", "-c", "echo $0; echo e >&2"}, "../x\n");
     EXPECT_EQ(result.code, 0);
     EXPECT_EQ(result.out, "../x\n");
     EXPECT_EQ(contents(dir / "r/1/stdout"), "../x\n");
@@ -222,7 +228,8 @@ TEST(Run, ResultsOnAFullDisk) {
     }
     const auto result = run_cli({"run", "-k", "1", "-j", "1", "--results", dir / "r", "echo"}, count_to(100));
     EXPECT_EQ(result.code, 1);
-    EXPECT_TRUE(has(result.err, "record 1: cannot write " + (dir / "r/1/stdout") + ": No space left on device")) << result.err;
+    EXPECT_TRUE(has(result.err, "record 1: cannot write " + (dir / "r/1/stdout") + ": No space left on device"))
+        << result.err;
     EXPECT_TRUE(has(result.err, "100 records: 0 ok, 1 failed, 99 not run")) << result.err;
 }
 
@@ -237,7 +244,8 @@ TEST(Run, AFullStdout) {
     const int full = open("/dev/full", O_WRONLY | O_CLOEXEC);
     cli_process process({"run", "-k", "1", "-j", "2", "echo"}, {.input = count_to(1000), .out = full});
     EXPECT_EQ(process.wait(), 1);
-    EXPECT_TRUE(has(process.err(), "cannot write its output to standard output: No space left on device")) << process.err();
+    EXPECT_TRUE(has(process.err(), "cannot write its output to standard output: No space left on device"))
+        << process.err();
     cli_process help({"run", "--help"}, {.out = full});
     EXPECT_EQ(help.wait(), 1);
     cli_process dry({"run", "-k", "1", "--dry-run", "echo"}, {.input = "a\n", .out = full});
@@ -260,11 +268,13 @@ TEST(Run, AClosedStdoutEndsTheRunAndLeavesNothing) {
     ASSERT_TRUE(eventually([&] { return std::filesystem::exists(dir / "2"); }));
     std::ofstream(dir / "go") << "";
     EXPECT_EQ(process.wait(), 1);
-    EXPECT_TRUE(has(process.err(), "record 1: cannot write its output to standard output: Broken pipe")) << process.err();
+    EXPECT_TRUE(has(process.err(), "record 1: cannot write its output to standard output: Broken pipe"))
+        << process.err();
     EXPECT_FALSE(group_exists(std::stol(contents(dir / "2"))));
 }
 
-// --- How it ends ----------------------------------------------------------------------------------------------------------
+// --- How it ends
+// ----------------------------------------------------------------------------------------------------------
 
 TEST(Run, ExitCodes) {
     EXPECT_EQ(run_cli({"run", "-k", "1", "true"}, "a\n").code, 0);
@@ -273,7 +283,8 @@ TEST(Run, ExitCodes) {
     EXPECT_EQ(run_cli({"run", "-k", "1", "sh", "-c", "exit 126"}, "a\n").code, 123);
     const auto found = run_cli({"run", "-k", "1", "no-such-command-anywhere"}, "a\nb\n");
     EXPECT_EQ(found.code, 127);
-    EXPECT_TRUE(has(found.err, "taskpool: record 1: cannot run no-such-command-anywhere: no such command\n")) << found.err;
+    EXPECT_TRUE(has(found.err, "taskpool: record 1: cannot run no-such-command-anywhere: no such command\n"))
+        << found.err;
     const auto runnable = run_cli({"run", "-k", "1", "/etc/passwd"}, "a\nb\n");
     EXPECT_EQ(runnable.code, 126);
     EXPECT_TRUE(has(runnable.err, "record 1: cannot run /etc/passwd: Permission denied\n")) << runnable.err;
@@ -312,7 +323,8 @@ TEST(Run, InputErrorsNameTheRecordAndLoseNothing) {
     EXPECT_TRUE(has(no_file.err, "/no/such/file")) << no_file.err;
     EXPECT_EQ(run_cli({"run", "-k", "1", "-a", "/", "echo"}).code, 1);
 
-    const auto argument = run_cli({"run", "-k", "/^(.)/", "-j", "1", "echo"}, "a\n" + std::string(3'000'000, 'x') + "\nb\n");
+    const auto argument =
+        run_cli({"run", "-k", "/^(.)/", "-j", "1", "echo"}, "a\n" + std::string(3'000'000, 'x') + "\nb\n");
     EXPECT_EQ(argument.code, 1);
     EXPECT_TRUE(has(argument.err, "record 2: cannot run echo: ")) << argument.err;
 }
@@ -320,12 +332,13 @@ TEST(Run, InputErrorsNameTheRecordAndLoseNothing) {
 TEST(Run, RecordsWithoutAKey) {
     EXPECT_EQ(run_cli({"run", "-k", "2", "-j", "1", "--missing-key=skip", "echo"}, "a 1\nb\nc 3\n").out, "a 1\nc 3\n");
     EXPECT_EQ(run_cli({"run", "-k", "2", "-K", "--missing-key=skip", "echo"}, "a\nb 1\nb\nc 3\n").out, "b 1\nc 3\n");
-    EXPECT_EQ(run_cli({"run", "-k", "2", "-K", "--missing-key=own", "echo", "<{k}>"}, "a 1\nb\nc\n").out, "<1>\n<>\n<>\n");
+    EXPECT_EQ(run_cli({"run", "-k", "2", "-K", "--missing-key=own", "echo", "<{k}>"}, "a 1\nb\nc\n").out,
+              "<1>\n<>\n<>\n");
 }
 
 TEST(Run, Policies) {
-    const auto skip = run_cli({"run", "-k", "1", "-j", "1", "--on-fail", "skip-key", "sh", "-c", "echo $0; test $0 != a"},
-                              "a\nb\na\na\nb\n");
+    const auto skip = run_cli(
+        {"run", "-k", "1", "-j", "1", "--on-fail", "skip-key", "sh", "-c", "echo $0; test $0 != a"}, "a\nb\na\na\nb\n");
     EXPECT_EQ(skip.code, 123);
     EXPECT_EQ(skip.out, "a\nb\nb\n");
     EXPECT_TRUE(has(skip.err, "5 records: 2 ok, 1 failed, 2 skipped")) << skip.err;
@@ -334,19 +347,20 @@ TEST(Run, Policies) {
     EXPECT_EQ(soon.code, 124);
     EXPECT_TRUE(has(soon.err, "50 records: 0 ok, 2 failed, 48 not run")) << soon.err;
 
-    const auto share = run_cli({"run", "-k", "1", "-j", "1", "--on-fail", "halt-soon=20%", "sh", "-c", "test $0 -gt 3"},
-                               count_to(50));
+    const auto share =
+        run_cli({"run", "-k", "1", "-j", "1", "--on-fail", "halt-soon=20%", "sh", "-c", "test $0 -gt 3"}, count_to(50));
     EXPECT_EQ(share.code, 124);
     EXPECT_TRUE(has(share.err, "7 ok, 3 failed, 40 not run")) << share.err;
 }
 
 TEST(Run, HaltNowEndsWhatRuns) {
     const scratch dir;
-    const auto result = run_cli({"run", "-k", "1", "-j", "2", "--on-fail", "halt-now", "sh", "-c",
-                                 "if test $1 = 2; then echo $$ > \"$0/new\"; mv \"$0/new\" \"$0/pid\"; exec sleep 600; fi; "
-                                 "while ! test -e \"$0/pid\"; do sleep 0.01; done; exit 1",
-                                 dir.path(), "{}"},
-                                count_to(20));
+    const auto result =
+        run_cli({"run", "-k", "1", "-j", "2", "--on-fail", "halt-now", "sh", "-c",
+                 "if test $1 = 2; then echo $$ > \"$0/new\"; mv \"$0/new\" \"$0/pid\"; exec sleep 600; fi; "
+                 "while ! test -e \"$0/pid\"; do sleep 0.01; done; exit 1",
+                 dir.path(), "{}"},
+                count_to(20));
     EXPECT_EQ(result.code, 124);
     EXPECT_TRUE(has(result.err, "20 records: 0 ok, 1 failed, 1 ended early, 18 not run")) << result.err;
     EXPECT_FALSE(group_exists(std::stol(contents(dir / "pid"))));
@@ -354,10 +368,10 @@ TEST(Run, HaltNowEndsWhatRuns) {
 
 TEST(Run, TimeoutsEndTheWholeGroup) {
     const scratch dir;
-    const auto result = run_cli({"run", "-k", "1", "--timeout", "300ms", "--kill-after", "100ms", "sh", "-c",
-                                 "echo $$ > \"$0/pid\"; trap '' TERM; sh -c 'trap \"\" TERM; while :; do sleep 600; done'",
-                                 dir.path()},
-                                "a\n");
+    const auto result =
+        run_cli({"run", "-k", "1", "--timeout", "300ms", "--kill-after", "100ms", "sh", "-c",
+                 "echo $$ > \"$0/pid\"; trap '' TERM; sh -c 'trap \"\" TERM; while :; do sleep 600; done'", dir.path()},
+                "a\n");
     EXPECT_EQ(result.code, 123);
     EXPECT_TRUE(has(result.err, "1 record: 0 ok, 1 timed out")) << result.err;
     EXPECT_FALSE(group_exists(std::stol(contents(dir / "pid"))));

@@ -193,7 +193,8 @@ TEST_F(Runner, SkipKey) {
         statuses[number] = {1, 0};
     EXPECT_EQ(run({"a", "b", "a", "a", "a", "c"}), 123);
     EXPECT_EQ(fake.order(), (numbers{1, 2, 3, 6}));
-    EXPECT_EQ(said(), "taskpool: 6 records: 0 ok, 4 failed, 2 skipped; 0.0 s\ntaskpool: failed keys: a (2 times), b, c\n");
+    EXPECT_EQ(said(),
+              "taskpool: 6 records: 0 ok, 4 failed, 2 skipped; 0.0 s\ntaskpool: failed keys: a (2 times), b, c\n");
 }
 
 TEST_F(Runner, HaltSoonLetsRunningOnesFinish) {
@@ -256,6 +257,15 @@ TEST_F(Runner, TooLongIsTheRecordsFault) {
     EXPECT_EQ(reading_stopped, 1);
 }
 
+// Its message was once taken for output that nobody reads, and the next record waited for an event that did not come.
+TEST_F(Runner, ARecordThatCannotRunDoesNotHoldUpTheNext) {
+    settings.slots = 1;
+    fake.failures[1] = {{spawn_failure::too_long, "too long"}};
+    fake.script = end_oldest();
+    EXPECT_EQ(run({"a", "b"}), 1);
+    EXPECT_EQ(fake.order(), (numbers{2}));
+}
+
 TEST_F(Runner, WaitsForResources) {
     const spawn_failure none{spawn_failure::no_resources, "Resource temporarily unavailable"};
     fake.failures[1] = {none, none, none};
@@ -274,21 +284,21 @@ TEST_F(Runner, DoesNotWaitForResourcesForEver) {
 
 TEST_F(Runner, FirstInterruptFinishesSecondEndsThirdKills) {
     play({signal(SIGINT), check([this] { EXPECT_TRUE(fake.find(1)->signals.empty()); }), end(2), signal(SIGINT),
-          check([this] { EXPECT_EQ(fake.find(1)->signals, std::vector<int>{SIGTERM}); }), signal(SIGINT),
-          check([this] {
+          check([this] { EXPECT_EQ(fake.find(1)->signals, std::vector<int>{SIGTERM}); }), signal(SIGINT), check([this] {
               EXPECT_EQ(fake.find(1)->signals, (std::vector<int>{SIGTERM, SIGKILL}));
           }),
           end(1, {0, SIGKILL})});
     EXPECT_EQ(run({"a", "b", "c"}), 128 + SIGINT);
     EXPECT_EQ(fake.order(), (numbers{1, 2}));
-    EXPECT_NE(said().find("interrupted: no new jobs; 2 running jobs will finish (once more: end them)"), std::string::npos);
+    EXPECT_NE(said().find("interrupted: no new jobs; 2 running jobs will finish (once more: end them)"),
+              std::string::npos);
     EXPECT_NE(said().find("interrupted again: ending 1 running job\n"), std::string::npos);
     EXPECT_NE(said().find("3 records: 1 ok, 1 ended early, 1 not run"), std::string::npos) << said();
 }
 
 TEST_F(Runner, TermEndsAtOnce) {
-    play({signal(SIGTERM), check([this] { EXPECT_EQ(fake.find(1)->signals, std::vector<int>{SIGTERM}); }), end(1, {0, 0}),
-          end(2, {0, SIGTERM})});
+    play({signal(SIGTERM), check([this] { EXPECT_EQ(fake.find(1)->signals, std::vector<int>{SIGTERM}); }),
+          end(1, {0, 0}), end(2, {0, SIGTERM})});
     EXPECT_EQ(run({"a", "b", "c"}), 128 + SIGTERM);
     EXPECT_NE(said().find("3 records: 1 ok, 1 ended early, 1 not run"), std::string::npos) << said();
 }
@@ -331,10 +341,11 @@ TEST_F(Runner, ProgressAsJson) {
     settings.slots = 1;
     play({pass_time()});
     EXPECT_EQ(run({"a", "a", "b"}), 0);
-    EXPECT_NE(said().find(R"({"seconds":1.000,"done":0,"ok":0,"failed":0,"skipped":0,"running":1,"slots":1,"waiting":2,)"
-                          R"("keys":2,"rate":0.0,"total":3,"seconds_left":null,"hottest":{"key":"a","waiting":1},)"
-                          R"("final":false})"),
-              std::string::npos)
+    EXPECT_NE(
+        said().find(R"({"seconds":1.000,"done":0,"ok":0,"failed":0,"skipped":0,"running":1,"slots":1,"waiting":2,)"
+                    R"("keys":2,"rate":0.0,"total":3,"seconds_left":null,"hottest":{"key":"a","waiting":1},)"
+                    R"("final":false})"),
+        std::string::npos)
         << said();
     EXPECT_NE(said().find(R"("final":true})"), std::string::npos);
 }
@@ -346,9 +357,11 @@ TEST_F(Runner, OutputThatCannotBeWrittenEndsTheRun) {
               events.on_output(0, stream::out, "lost");
               return true;
           },
-          end(1), check([this] { EXPECT_EQ(fake.find(2)->signals, std::vector<int>{SIGTERM}); }), end(2, {0, SIGTERM})});
+          end(1), check([this] { EXPECT_EQ(fake.find(2)->signals, std::vector<int>{SIGTERM}); }),
+          end(2, {0, SIGTERM})});
     EXPECT_EQ(run({"a", "b", "c"}), 1);
-    EXPECT_NE(said().find("taskpool: record 1: cannot write its output to standard output: No space left on device: stopping"),
+    EXPECT_NE(said().find(
+                  "taskpool: record 1: cannot write its output to standard output: No space left on device: stopping"),
               std::string::npos)
         << said();
 }

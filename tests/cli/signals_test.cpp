@@ -148,8 +148,9 @@ TEST_F(Signals, KilledItselfItTakesItsChildrenAlong) {
 
 TEST_F(Signals, TermIsHeardWhileNobodyReadsTheOutput) {
     using words = std::vector<std::string>;
-    for (const auto& how : {words{"--line-buffer", "sh", "-c", "while :; do echo; done"},
-                            words{"-K", "head", "-c", "300000", "/dev/zero"}, words{"-u", "sh", "-c", "while :; do echo; done"}}) {
+    for (const auto& how :
+         {words{"--line-buffer", "sh", "-c", "while :; do echo; done"},
+          words{"-K", "head", "-c", "300000", "/dev/zero"}, words{"-u", "sh", "-c", "while :; do echo; done"}}) {
         int ends[2];
         ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
         words arguments = {"run", "-k", "1", "-j", "2", "--stdin", "--kill-after", "200ms"};

@@ -70,8 +70,9 @@ TEST(Tally, SummaryCountsAndNamesKeys) {
     t.add(outcome::timed_out, "");
     t.add_not_run(3);
     t.add_left_out();
-    EXPECT_EQ(t.summary(1.25), "7 records: 1 ok, 2 failed, 1 timed out, 3 not run, 1 left out for want of a key; 1.2 s\n"
-                               "taskpool: failed keys: z\\n (2 times), (the empty key)");
+    EXPECT_EQ(t.summary(1.25),
+              "7 records: 1 ok, 2 failed, 1 timed out, 3 not run, 1 left out for want of a key; 1.2 s\n"
+              "taskpool: failed keys: z\\n (2 times), (the empty key)");
     for (int i = 0; i < 25; ++i)
         t.add(outcome::failed, std::to_string(i));
     const std::string text = t.summary(1);

@@ -46,8 +46,7 @@ TEST(G10_failures, a_job_that_throws_ends_itself_alone) {
     }
     pool.drain();
     EXPECT_EQ(ran.entries(), (std::vector{0, 2, 3, 5, 6, 8, 9}));
-    EXPECT_EQ(reports.entries(),
-              (std::vector<report>{{"key", "number 1"}, {"key", "number 4"}, {"key", "number 7"}}));
+    EXPECT_EQ(reports.entries(), (std::vector<report>{{"key", "number 1"}, {"key", "number 4"}, {"key", "number 7"}}));
     EXPECT_EQ(pool.stats().failed, 3U);
     EXPECT_EQ(pool.stats().finished, 10U);
 }

@@ -31,9 +31,8 @@ TEST(G1_order, is_one_order_for_all_ways_of_submitting) {
         (void)lane.async(job(submitted++));
         ASSERT_TRUE(lane.submit_for(10s, job(submitted++)));
         // One that lies in a box, for it is too large for a slot.
-        ASSERT_TRUE(pool.submit("key", [&ran, i = submitted++, large = std::array<char, 200>()] {
-            ran.push_back(i + large[0]);
-        }));
+        ASSERT_TRUE(pool.submit(
+            "key", [&ran, i = submitted++, large = std::array<char, 200>()] { ran.push_back(i + large[0]); }));
     }
     pool.drain();
     EXPECT_EQ(ran, count_up(submitted));

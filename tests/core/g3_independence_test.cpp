@@ -97,8 +97,8 @@ TEST(G3_independence, keys_of_one_hash_are_different_keys) {
 
 TEST(G3_independence, keys_are_told_apart_by_every_byte) {
     using namespace std::string_literals;
-    const std::vector<std::string> keys = {"a\0b"s, "a\0c"s, "a"s, "a\0"s, ""s, "\0"s, "A"s, "a "s, std::string(1000, 'x'),
-                                           std::string(999, 'x') + "y"};
+    const std::vector<std::string> keys = {
+        "a\0b"s, "a\0c"s, "a"s, "a\0"s, ""s, "\0"s, "A"s, "a "s, std::string(1000, 'x'), std::string(999, 'x') + "y"};
     gate until;
     std::atomic<std::size_t> started = 0;
     task_pool pool({.threads = 1});

@@ -6,9 +6,7 @@
 namespace taskpool::testing {
 namespace {
 
-options one_worker() {
-    return {.threads = 1, .max_threads = 1, .lane_capacity = 100'000, .autostart = false};
-}
+options one_worker() { return {.threads = 1, .max_threads = 1, .lane_capacity = 100'000, .autostart = false}; }
 
 TEST(G4_age_fair, a_key_whose_jobs_are_younger_runs_after_one_whose_job_is_older) {
     journal<int> ran;

@@ -79,9 +79,10 @@ TEST(G5_exactly_once, what_stop_discards_is_reported_once_and_never_runs) {
 TEST(G5_exactly_once, each_reason_for_a_discard_is_told_with_the_key) {
     const auto reported = [](overflow when_full, auto discards) {
         journal<std::pair<std::string, discard_reason>> reports;
-        task_pool pool({.lane_capacity = 1, .when_full = when_full, .autostart = false, .on_discard = [&](const discard& job) {
-                            reports.add({std::string(job.key), job.reason});
-                        }});
+        task_pool pool(
+            {.lane_capacity = 1, .when_full = when_full, .autostart = false, .on_discard = [&](const discard& job) {
+                 reports.add({std::string(job.key), job.reason});
+             }});
         discards(pool);
         const auto seen = reports.entries();
         EXPECT_EQ(pool.stats().discarded, seen.size());
@@ -117,9 +118,8 @@ TEST(G5_exactly_once, each_reason_for_a_discard_is_told_with_the_key) {
 TEST(G5_exactly_once, the_destructor_reports_what_it_discards) {
     std::atomic<int> reports = 0;
     {
-        task_pool pool({.autostart = false, .on_discard = [&](const discard& job) {
-                            reports += job.reason == discard_reason::stopped;
-                        }});
+        task_pool pool({.autostart = false,
+                        .on_discard = [&](const discard& job) { reports += job.reason == discard_reason::stopped; }});
         for (int i = 0; i < 10; ++i)
             ASSERT_TRUE(pool.submit("key" + std::to_string(i % 3), [] {}));
     }
@@ -129,8 +129,8 @@ TEST(G5_exactly_once, the_destructor_reports_what_it_discards) {
 TEST(G5_exactly_once, a_discard_is_reported_before_the_callable_is_destroyed) {
     tracked_job::counts counts;
     int destroyed_when_reported = -1;
-    task_pool pool({.autostart = false,
-                    .on_discard = [&](const discard&) { destroyed_when_reported = counts.destroyed; }});
+    task_pool pool(
+        {.autostart = false, .on_discard = [&](const discard&) { destroyed_when_reported = counts.destroyed; }});
     ASSERT_TRUE(pool.submit("key", tracked_job(counts)));
     EXPECT_EQ(pool.cancel("key"), 1U);
     EXPECT_EQ(destroyed_when_reported, 0);
@@ -140,7 +140,8 @@ TEST(G5_exactly_once, a_discard_is_reported_before_the_callable_is_destroyed) {
 
 TEST(G5_exactly_once, a_discard_handler_that_throws_loses_nothing) {
     std::vector<tracked_job::counts> counts(10);
-    task_pool pool({.autostart = false, .on_discard = [](const discard&) { throw std::runtime_error("from a handler"); }});
+    task_pool pool(
+        {.autostart = false, .on_discard = [](const discard&) { throw std::runtime_error("from a handler"); }});
     for (auto& job : counts)
         ASSERT_TRUE(pool.submit("key", tracked_job(job)));
     EXPECT_EQ(pool.cancel("key"), 10U);

@@ -237,7 +237,9 @@ TEST(G6_bounded, reject_refuses_at_once) {
 TEST(G6_bounded, drop_oldest_gives_up_the_key_s_oldest_waiting_job) {
     journal<int> ran;
     journal<std::string> dropped;
-    task_pool pool({.lane_capacity = 3, .when_full = overflow::drop_oldest, .autostart = false,
+    task_pool pool({.lane_capacity = 3,
+                    .when_full = overflow::drop_oldest,
+                    .autostart = false,
                     .on_discard = [&](const discard& job) {
                         EXPECT_EQ(job.reason, discard_reason::dropped_oldest);
                         dropped.add(std::string(job.key));

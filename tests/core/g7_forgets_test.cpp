@@ -121,7 +121,8 @@ TEST(G7_forgets, a_million_distinct_keys_pass_through_in_bounded_memory) {
     pool.drain();
     EXPECT_EQ(ran, 1'000'000);
     const auto grown = [&] { return bytes_in_use() > before ? bytes_in_use() - before : 0; };
-    EXPECT_TRUE(eventually([&] { return grown() < std::size_t{20} << 20; }, 10s)) << grown() << " bytes are still in use";
+    EXPECT_TRUE(eventually([&] { return grown() < std::size_t{20} << 20; }, 10s))
+        << grown() << " bytes are still in use";
 }
 
 TEST(G7_forgets, an_idle_key_behind_a_handle_holds_no_queue) {
@@ -138,7 +139,8 @@ TEST(G7_forgets, an_idle_key_behind_a_handle_holds_no_queue) {
     EXPECT_GT(grown(), std::size_t{10} << 20);
     pool.start();
     pool.drain();
-    EXPECT_TRUE(eventually([&] { return grown() < std::size_t{5} << 20; }, 10s)) << grown() << " bytes are still in use";
+    EXPECT_TRUE(eventually([&] { return grown() < std::size_t{5} << 20; }, 10s))
+        << grown() << " bytes are still in use";
 }
 #endif
 #endif

@@ -242,14 +242,13 @@ TEST(G8_stop, runs_waiting_jobs_that_must_not_be_lost_with_their_context_stopped
     running.wait();
     for (int i = 0; i < 20; ++i) {
         const auto what = i % 2 == 0 ? stop_action::run : stop_action::discard;
-        ASSERT_TRUE(pool.submit(
-            "key",
-            [&ran, i](const job_context& context) {
-                EXPECT_TRUE(context.stop_requested());
-                EXPECT_TRUE(context.stop_token().stop_requested());
-                ran.add(i);
-            },
-            {.on_stop = what}));
+        ASSERT_TRUE(pool.submit("key",
+                                [&ran, i](const job_context& context) {
+                                    EXPECT_TRUE(context.stop_requested());
+                                    EXPECT_TRUE(context.stop_token().stop_requested());
+                                    ran.add(i);
+                                },
+                                {.on_stop = what}));
         ASSERT_TRUE(pool.submit("key" + std::to_string(i), [&ran] { ran.add(1'000); }, {.on_stop = stop_action::run}));
     }
     const auto report = pool.stop();

@@ -420,8 +420,8 @@ TEST(G9_no_deadlock, a_wait_for_another_pool_s_key_needs_no_thread_of_the_own) {
 }
 
 TEST(G9_no_deadlock, a_wait_is_not_refused_for_one_that_is_over) {
-    // Of two threads one waits for gamma's job. Gamma's ends, and its thread goes on with beta's, which waits in turn while
-    // the first thread may not have woken up yet. It does, though, so a thread will be free.
+    // Of two threads one waits for gamma's job. Gamma's ends, and its thread goes on with beta's, which waits in turn
+    // while the first thread may not have woken up yet. It does, though, so a thread will be free.
     for (int round = 0; round < 500; ++round) {
         outcomes seen;
         task_pool pool({.threads = 2, .max_threads = 2});
@@ -440,8 +440,8 @@ TEST(G9_no_deadlock, a_wait_is_not_refused_for_one_that_is_over) {
 }
 
 TEST(G9_no_deadlock, a_wait_for_one_that_has_got_its_room_is_not_refused) {
-    // Alpha waits for room in beta's lane. Beta's first job ends, which makes room; its second waits for alpha, which has
-    // perhaps not woken up yet but will.
+    // Alpha waits for room in beta's lane. Beta's first job ends, which makes room; its second waits for alpha, which
+    // has perhaps not woken up yet but will.
     for (int round = 0; round < 200; ++round) {
         outcomes seen;
         std::atomic<int> ran = 0;
@@ -473,7 +473,8 @@ TEST(G9_no_deadlock, a_drain_of_a_pool_whose_waits_can_all_end_is_not_refused) {
     // In the inner pool: yota waits for room in the pool, which alpha's and beta's waiting jobs fill; alpha waits for
     // yota's future, beta for gamma's, and gamma for nobody. So all of it can end, and so can a drain.
     for (int i = 0; i < 8; ++i) {
-        const std::string alpha = "alpha" + std::to_string(i), beta = "beta" + std::to_string(i); // in either order of hash
+        const std::string alpha = "alpha" + std::to_string(i),
+                          beta = "beta" + std::to_string(i); // in either order of hash
         outcomes seen;
         gate until;
         std::atomic<int> turn = 0;
@@ -506,9 +507,8 @@ TEST(G9_no_deadlock, a_drain_of_a_pool_whose_waits_can_all_end_is_not_refused) {
         const auto blocked = inner.stats().blocked_threads;
         for (int next = 1; next <= 3; ++next) {
             turn = next;
-            ASSERT_TRUE(eventually([&] {
-                return inner.stats().blocked_threads >= blocked + static_cast<std::size_t>(next);
-            }));
+            ASSERT_TRUE(
+                eventually([&] { return inner.stats().blocked_threads >= blocked + static_cast<std::size_t>(next); }));
         }
         auto drained = outer.async("outer", [&] { seen.attempt("outer", [&] { inner.drain(); }); });
         EXPECT_TRUE(eventually([&] { return drained.is_ready() || outer.stats().blocked_threads == 1; }));

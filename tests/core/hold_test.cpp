@@ -304,9 +304,8 @@ TEST(Hold, a_hundred_thousand_keys_are_held_with_no_thread) {
     std::atomic<std::size_t> next_ran = 0;
     basic_task_pool<std::size_t> pool({.threads = 2, .max_threads = 2});
     for (std::size_t key = 0; key < keys; ++key) {
-        ASSERT_TRUE(pool.submit(key, [&holds, key](const basic_job_context<std::size_t>& context) {
-            holds[key] = context.hold();
-        }));
+        ASSERT_TRUE(pool.submit(
+            key, [&holds, key](const basic_job_context<std::size_t>& context) { holds[key] = context.hold(); }));
     }
     ASSERT_TRUE(eventually([&] { return pool.stats().suspended_lanes == keys; }, 60s));
     const auto stats = pool.stats();

@@ -336,9 +336,7 @@ TEST(Job, a_small_one_costs_no_allocation) {
     EXPECT_EQ(allocations_of([&] { EXPECT_TRUE(pool.submit("key", small{&ran, {}})); }), 0U);
     EXPECT_EQ(allocations_of([&] { EXPECT_TRUE(pool.try_submit("key", [&ran] { ++ran; })); }), 0U);
     // The counter counts: a large one takes one box.
-    EXPECT_EQ(allocations_of([&] {
-                  EXPECT_TRUE(lane.submit([large = std::array<char, 33>()] { (void)large; }));
-              }),
+    EXPECT_EQ(allocations_of([&] { EXPECT_TRUE(lane.submit([large = std::array<char, 33>()] { (void)large; })); }),
               1'000U);
 }
 
@@ -383,7 +381,8 @@ TEST(Job, each_status_has_words) {
     EXPECT_EQ(to_string(submit_status::stopped), "stopped");
     EXPECT_EQ(to_string(submit_status::would_deadlock), "would deadlock");
     EXPECT_EQ(submit_result(submit_status::full).message(), "full");
-    EXPECT_EQ(submit_result(submit_status::would_deadlock, "would deadlock: a -> a").message(), "would deadlock: a -> a");
+    EXPECT_EQ(submit_result(submit_status::would_deadlock, "would deadlock: a -> a").message(),
+              "would deadlock: a -> a");
     EXPECT_TRUE(submit_result(submit_status::accepted));
     EXPECT_FALSE(submit_result(submit_status::timed_out));
 }

@@ -23,9 +23,7 @@ TEST(Lane_handle, submits_under_its_key_and_no_other) {
     EXPECT_EQ(keys.entries(), std::vector<std::string>(500, "key"));
 }
 
-TEST(Lane_handle, is_small) {
-    EXPECT_LE(sizeof(task_pool::lane_handle), 3 * sizeof(void*));
-}
+TEST(Lane_handle, is_small) { EXPECT_LE(sizeof(task_pool::lane_handle), 3 * sizeof(void*)); }
 
 TEST(Lane_handle, gives_futures) {
     task_pool pool({.threads = 2});

@@ -22,7 +22,8 @@
 namespace taskpool::testing {
 namespace {
 
-// --- Options and starting ---------------------------------------------------------------------------------------------
+// --- Options and starting
+// ---------------------------------------------------------------------------------------------
 
 TEST(Lifecycle, options_that_make_no_sense_are_refused) {
     EXPECT_THROW(task_pool({.lane_capacity = 0}), std::invalid_argument);
@@ -99,8 +100,8 @@ TEST(Lifecycle, a_pool_may_be_destroyed_by_its_own_job) {
         std::latch other_runs(1);
         std::atomic<int> discarded = 0, ran = 0;
         std::atomic<bool> other_asked = false, own_asked = false, other_ended = false;
-        auto pool = std::make_unique<task_pool>(
-            options{.threads = 2, .on_discard = [&](const discard&) { ++discarded; }});
+        auto pool =
+            std::make_unique<task_pool>(options{.threads = 2, .on_discard = [&](const discard&) { ++discarded; }});
         ASSERT_TRUE(pool->submit("other", [&](const job_context& context) {
             other_runs.count_down();
             while (!context.stop_requested())
@@ -199,11 +200,14 @@ TEST(Lifecycle, no_thread_is_left_behind) {
 TEST(Lifecycle, threads_are_named_as_far_as_the_system_allows) {
     const auto name_in = [](const std::string& pool_name) {
         task_pool pool({.threads = 1, .name = pool_name});
-        return pool.async("key", [] {
+        return pool
+            .async("key",
+                   [] {
                        std::array<char, 64> name{};
                        pthread_getname_np(pthread_self(), name.data(), name.size());
                        return std::string(name.data());
-                   }).get();
+                   })
+            .get();
     };
     const auto name = name_in("mine");
     EXPECT_TRUE(name.starts_with("mine-")) << name;
@@ -416,7 +420,8 @@ TEST(Lifecycle, a_job_may_submit_a_million_others_to_a_few_keys_waiting_for_room
     basic_task_pool<int> pool({.threads = 1});
     ASSERT_TRUE(pool.submit(-1, [&] {
         for (int i = 0; i < 1'000'000; ++i)
-            EXPECT_EQ(pool.submit(i % 8, [&] { ran.fetch_add(1, std::memory_order_relaxed); }), submit_status::accepted);
+            EXPECT_EQ(pool.submit(i % 8, [&] { ran.fetch_add(1, std::memory_order_relaxed); }),
+                      submit_status::accepted);
     }));
     pool.drain();
     EXPECT_EQ(ran, 1'000'000);
@@ -478,9 +483,8 @@ TEST(Lifecycle, keys_may_be_numbers_and_pointers) {
     basic_task_pool<int> numbers({.threads = 2});
     std::vector<int> ran;
     for (int i = 0; i < 100; ++i)
-        ASSERT_TRUE(numbers.submit(7, [&ran, i](const basic_job_context<int>& context) {
-            ran.push_back(i + context.key() - 7);
-        }));
+        ASSERT_TRUE(numbers.submit(
+            7, [&ran, i](const basic_job_context<int>& context) { ran.push_back(i + context.key() - 7); }));
     numbers.drain(7);
     EXPECT_EQ(ran, count_up(100));
     std::array<int, 10> objects{};

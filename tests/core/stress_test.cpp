@@ -211,9 +211,8 @@ class mixture {
                     throw 1;
                 }));
             else if (what < 850)
-                count(pool_.submit(key, [job, this](const basic_job_context<std::uint32_t>& context) {
-                    hold(job, context);
-                }));
+                count(pool_.submit(
+                    key, [job, this](const basic_job_context<std::uint32_t>& context) { hold(job, context); }));
             else if (what < 950)
                 submit_one_that_submits(key, job);
             else if (what < 985)

@@ -130,8 +130,8 @@ class gate {
     bool open_ = false;
 };
 
-/// Opens a gate at the end of its scope: declared after the pool, so that a failed assertion does not leave jobs waiting
-/// for ever in the pool's destructor.
+/// Opens a gate at the end of its scope: declared after the pool, so that a failed assertion does not leave jobs
+/// waiting for ever in the pool's destructor.
 class opener {
   public:
     explicit opener(gate& which) : gate_(which) {}

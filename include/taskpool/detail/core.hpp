@@ -112,14 +112,14 @@ inline constexpr std::size_t inline_job_size = 32;
 inline constexpr std::size_t inline_job_alignment = 16;
 
 template <class F>
-inline constexpr bool fits_inline = sizeof(F) <= inline_job_size && alignof(F) <= inline_job_alignment &&
-                                    std::is_nothrow_move_constructible_v<F>;
+inline constexpr bool fits_inline =
+    sizeof(F) <= inline_job_size && alignof(F) <= inline_job_alignment && std::is_nothrow_move_constructible_v<F>;
 
 /// What can be done with a stored callable. A null `relocate` means 32 bytes of memcpy, a null `destroy` nothing.
 struct job_ops {
-    void (*run)(void* storage, const running_job& job);   // throws what the callable throws
-    void (*destroy)(void* storage);                       // throws what the callable's destructor throws
-    void (*relocate)(void* to, void* from) noexcept;      // moves it and ends it at `from`
+    void (*run)(void* storage, const running_job& job); // throws what the callable throws
+    void (*destroy)(void* storage);                     // throws what the callable's destructor throws
+    void (*relocate)(void* to, void* from) noexcept;    // moves it and ends it at `from`
 };
 
 /// A job on its way into a lane. The core calls `store` once it has room, with the lane locked; until then the caller's
@@ -150,13 +150,14 @@ inline constexpr bool is_job = std::is_invocable_v<F&, const basic_job_context<K
 template <class Key, class F>
 inline constexpr job_ops inline_job_ops = {
     [](void* storage, const running_job& job) { invoke_job<Key>(*static_cast<F*>(storage), job); },
-    std::is_trivially_destructible_v<F>
-        ? nullptr
-        : static_cast<void (*)(void*)>([](void* storage) { static_cast<F*>(storage)->~F(); }),
-    std::is_trivially_copyable_v<F> ? nullptr : static_cast<void (*)(void*, void*) noexcept>([](void* to, void* from) noexcept {
-        new (to) F(std::move(*static_cast<F*>(from)));
-        static_cast<F*>(from)->~F();
+    std::is_trivially_destructible_v<F> ? nullptr : static_cast<void (*)(void*)>([](void* storage) {
+        static_cast<F*>(storage)->~F();
     }),
+    std::is_trivially_copyable_v<F> ? nullptr
+                                    : static_cast<void (*)(void*, void*) noexcept>([](void* to, void* from) noexcept {
+                                          new (to) F(std::move(*static_cast<F*>(from)));
+                                          static_cast<F*>(from)->~F();
+                                      }),
 };
 
 /// The functions for a callable `F` to which the slot holds a pointer.

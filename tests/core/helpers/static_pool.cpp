@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A program with a static pool, for lifecycle_test.cpp, which runs it and looks at how it ends. The way of ending is the
-// argument: "return" from main while jobs run and wait, or "exit" from there, or "exit in a job".
+// A program with a static pool, for lifecycle_test.cpp, which runs it and looks at how it ends. The way of ending is
+// the argument: "return" from main while jobs run and wait, or "exit" from there, or "exit in a job".
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -42,13 +42,15 @@ int main(int argc, char** argv) {
         for (;;)
             std::this_thread::sleep_for(std::chrono::hours(1));
     }
-    accepted += pool.submit("key", [](const taskpool::job_context& context) {
-                        running = true;
-                        running.notify_all();
-                        while (!context.stop_requested())
-                            std::this_thread::yield();
-                        ++finished;
-                    }).accepted();
+    accepted += pool.submit("key",
+                            [](const taskpool::job_context& context) {
+                                running = true;
+                                running.notify_all();
+                                while (!context.stop_requested())
+                                    std::this_thread::yield();
+                                ++finished;
+                            })
+                    .accepted();
     running.wait(false);
     for (int i = 0; i < 30; ++i)
         accepted += pool.submit("key", [] { ++finished; }).accepted();
