@@ -2,6 +2,7 @@
 // The engine with the library's own pool and no processes.
 #include "runner.hpp"
 
+#include <atomic>
 #include <csignal>
 #include <cstdio>
 #include <deque>
@@ -32,7 +33,7 @@ class Runner : public testing::Test {
     // A record for each key, in order, and then the end of the input; runs them and returns the exit code.
     int run(std::initializer_list<std::string> keys, std::optional<std::string> input_error = std::nullopt) {
         taskpool::options pool_settings;
-        pool_settings.threads = 1;
+        pool_settings.threads = pool_settings.max_threads = 1;
         pool_settings.lane_capacity = pool_settings.pool_capacity = 1000;
         output_settings where;
         where.out = fileno(out_);
@@ -42,6 +43,7 @@ class Runner : public testing::Test {
         intake in(1000, [this] { fake.wake(); });
         {
             task_pool pool(pool_settings);
+            pool_ = &pool;
             fake.settled = [&pool] { return pool.active_keys() == pool.stats().suspended_lanes; };
             runner engine(settings, command_, fake, out, in, [this] { ++reading_stopped; });
             std::uint64_t number = 0;
@@ -128,6 +130,7 @@ class Runner : public testing::Test {
     fake_process_runner fake;
     std::map<std::uint64_t, exit_status> statuses;
     int reading_stopped = 0;
+    task_pool* pool_ = nullptr; // during run()
     std::FILE* out_ = std::tmpfile();
     std::FILE* err_ = std::tmpfile();
     command_template command_{{"cmd", "{k}", "{%}"}, false, false, {}};
@@ -147,6 +150,59 @@ TEST_F(Runner, AHotKeyKeepsItsTurn) {
     fake.script = end_oldest();
     EXPECT_EQ(run({"h", "h", "h", "h", "a", "b", "c", "d", "e", "f", "g", "i"}), 0);
     EXPECT_EQ(fake.order(), (numbers{1, 5, 6, 7, 2, 8, 9, 10, 3, 11, 12, 4})) << "2, 3 and 4 start as soon as they may";
+}
+
+// The pool is slow to hand on the record that follows the one that ends.
+class SlowPool : public Runner {
+  protected:
+    std::function<bool(process_events&)> block_and_end(std::uint64_t number) {
+        return [this, number](process_events& events) {
+            pool_->submit("another", [this] {
+                blocked = true;
+                blocked.notify_one();
+                go_on.wait(false);
+            });
+            blocked.wait(false);
+            settled = std::exchange(fake.settled, [] { return true; });
+            fake.end(events, number);
+            return true;
+        };
+    }
+    void unblock() {
+        go_on = true;
+        go_on.notify_one();
+        fake.settled = settled;
+    }
+
+    std::atomic<bool> blocked = false, go_on = false;
+    std::function<bool()> settled;
+};
+
+TEST_F(SlowPool, ASlotIsKeptForTheNextRecordOfItsKey) {
+    play({block_and_end(1), check([this] {
+              EXPECT_EQ(fake.running().size(), 1U);
+              unblock();
+          })});
+    EXPECT_EQ(run({"h", "h", "a", "b"}), 0);
+    EXPECT_EQ(fake.order(), (numbers{1, 3, 2, 4}));
+}
+
+TEST_F(SlowPool, ButNotForLong) {
+    play({block_and_end(1), pass_time(), check([this] {
+              EXPECT_EQ(fake.running().size(), 2U);
+              unblock();
+          })});
+    EXPECT_EQ(run({"h", "h", "a", "b"}), 0);
+    EXPECT_EQ(fake.order(), (numbers{1, 3, 4, 2}));
+}
+
+TEST_F(SlowPool, AnOlderRecordDoesNotWait) {
+    play({end(2), signal(SIGUSR2), end(1), // 3 is ready, with 4 in the only slot
+          block_and_end(4), check([this] {
+              EXPECT_EQ(fake.order(), (numbers{1, 2, 4, 3}));
+              unblock();
+          })});
+    EXPECT_EQ(run({"a", "h", "a", "h", "h"}), 0);
 }
 
 TEST_F(Runner, CommandAndSlots) {

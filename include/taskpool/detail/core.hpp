@@ -125,9 +125,9 @@ struct job_ops {
 /// A job on its way into a lane. The core calls `store` once it has room, with the lane locked; until then the caller's
 /// callable is untouched.
 struct job_source {
-    const job_ops* ops;
-    void (*store)(job_source& self, void* storage); // may throw, leaving both sides as they were
-    lane* accepted_in = nullptr;                    // set by the core before it calls store
+    const job_ops* ops = nullptr;
+    void (*store)(job_source& self, void* storage) = nullptr; // may throw, leaving both sides as they were
+    lane* accepted_in = nullptr;                              // set by the core before it calls store
 };
 
 template <class Key, class F>
@@ -180,7 +180,7 @@ inline constexpr job_ops boxed_job_ops = {
 template <class Key, class F, class Make>
 class job_source_of : public job_source {
   public:
-    explicit job_source_of(Make make) : job_source{nullptr, nullptr}, make_(std::move(make)) {
+    explicit job_source_of(Make make) : make_(std::move(make)) {
         if constexpr (fits_inline<F>) {
             ops = &inline_job_ops<Key, F>;
             store = [](job_source& self, void* storage) {
