@@ -44,6 +44,31 @@ TEST(G4_age_fair, a_hot_key_neither_starves_others_nor_is_starved) {
     EXPECT_EQ(ran.entries(), expected);
 }
 
+TEST(G4_age_fair, holds_across_the_queues_of_several_workers) {
+    // Two of three workers are occupied, so the third serves what was meant for them, too: all by age.
+    gate until, third_goes_on;
+    journal<std::string> ran;
+    task_pool pool({.threads = 3, .max_threads = 3, .lane_capacity = 1'000});
+    const opener at_end(until);
+    const opener at_end_too(third_goes_on);
+    occupy(pool, "one", until);
+    occupy(pool, "two", until);
+    occupy(pool, "three", third_goes_on);
+    std::vector<std::string> expected;
+    for (int burst = 0; burst < 20; ++burst) {
+        // The hot key has jobs of every age, and so it would never leave its worker but for the age of others.
+        const std::string other = "other" + std::to_string(burst);
+        for (const auto& key : {std::string("hot"), std::string("hot"), other}) {
+            ASSERT_TRUE(pool.submit(key, [&ran, key] { ran.add(key); }));
+            expected.push_back(key);
+            let_ticks_pass(4ms);
+        }
+    }
+    third_goes_on.open();
+    EXPECT_TRUE(eventually([&] { return ran.size() == expected.size(); }));
+    EXPECT_EQ(ran.entries(), expected);
+}
+
 TEST(G4_age_fair, jobs_run_by_age_over_many_keys) {
     // Twenty bursts of 200 jobs over 50 keys: no job of a later burst runs before one of an earlier.
     journal<int> ran;

@@ -126,21 +126,22 @@ TEST(G7_forgets, a_million_distinct_keys_pass_through_in_bounded_memory) {
 }
 
 TEST(G7_forgets, an_idle_key_behind_a_handle_holds_no_queue) {
-    // A thousand jobs have waited under each key, which take some 50 kB.
-    task_pool pool({.threads = 2, .lane_capacity = 1'000, .autostart = false});
-    const std::size_t before = bytes_in_use();
+    // Fifty jobs have waited under each key, which take some 3 kB; an idle one may keep 500 bytes.
+    constexpr std::size_t keys = 10'000;
+    task_pool pool({.threads = 2, .autostart = false});
     std::vector<task_pool::lane_handle> handles;
-    for (int key = 0; key < 1'000; ++key) {
+    handles.reserve(keys);
+    const std::size_t before = bytes_in_use();
+    for (std::size_t key = 0; key < keys; ++key) {
         handles.push_back(pool.lane(std::to_string(key)));
-        for (int i = 0; i < 1'000; ++i)
+        for (int i = 0; i < 50; ++i)
             ASSERT_TRUE(handles.back().submit([] {}));
     }
     const auto grown = [&] { return bytes_in_use() > before ? bytes_in_use() - before : 0; };
-    EXPECT_GT(grown(), std::size_t{10} << 20);
+    EXPECT_GT(grown(), keys * 2'000);
     pool.start();
     pool.drain();
-    EXPECT_TRUE(eventually([&] { return grown() < std::size_t{5} << 20; }, 10s))
-        << grown() << " bytes are still in use";
+    EXPECT_TRUE(eventually([&] { return grown() < keys * 500; }, 10s)) << grown() << " bytes are still in use";
 }
 #endif
 #endif

@@ -298,7 +298,7 @@ class mixture {
         count(pool_.submit(key, [job, this, key] {
             job();
             const auto next = (key * 7 + 1) % keys;
-            count(pool_.submit(next, [state = &states_[next], this] {
+            count(pool_.submit(next, [state = &states_[next]] {
                 if (std::exchange(state->inside, true))
                     overlaps.fetch_add(1, std::memory_order_relaxed);
                 ++state->ran;
