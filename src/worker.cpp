@@ -93,9 +93,11 @@ bool worker::park() noexcept {
 lane* worker::take_any() noexcept {
     auto& queues = core.queues;
     const tick now = core.clock.now();
-    bool own = queues[home].front().has_value();
-    while (queues.size() > 1 && (!own || now != looked_at_)) {
+    const auto own_front = queues[home].front();
+    bool own = own_front.has_value();
+    while (queues.size() > 1 && (!own || now != looked_at_ || *own_front != age_seen_)) {
         looked_at_ = now;
+        age_seen_ = own_front.value_or(now);
         // Of two queues of one age the own one wins, for its warm lanes.
         ready_queue* oldest = own ? &queues[home] : nullptr;
         tick age = own ? queues[home].front().value_or(now) - 1 : 0;
@@ -226,8 +228,10 @@ bool worker::should_yield(tick age) noexcept {
         return true;
     if (core.workers_at.has_surplus())
         return true;
-    if (++jobs_since_look_ < jobs_between_looks && core.clock.now() == looked_at_)
+    // The other queues are looked at when there is something new to compare with: another age here, or another tick.
+    if (age == age_seen_ && ++jobs_since_look_ < jobs_between_looks && core.clock.now() == looked_at_)
         return false;
+    age_seen_ = age;
     jobs_since_look_ = 0;
     looked_at_ = core.clock.refresh();
     const bool yields = std::any_of(queues.begin(), queues.end(), [&](const ready_queue& queue) {

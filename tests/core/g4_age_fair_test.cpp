@@ -45,28 +45,33 @@ TEST(G4_age_fair, a_hot_key_neither_starves_others_nor_is_starved) {
 }
 
 TEST(G4_age_fair, holds_across_the_queues_of_several_workers) {
-    // Two of three workers are occupied, so the third serves what was meant for them, too: all by age.
+    // Two of three workers are occupied, so the third serves what was meant for them, too. A worker looks at the queues of
+    // others once a tick, so each job takes some ticks here, and a few places of the exact order are allowed for a clock
+    // that comes late. The hot key always has a next job: but for the age of others it would never leave its worker.
+    constexpr std::ptrdiff_t places = 4;
     gate until, third_goes_on;
-    journal<std::string> ran;
+    journal<int> ran;
     task_pool pool({.threads = 3, .max_threads = 3, .lane_capacity = 1'000});
     const opener at_end(until);
     const opener at_end_too(third_goes_on);
     occupy(pool, "one", until);
     occupy(pool, "two", until);
     occupy(pool, "three", third_goes_on);
-    std::vector<std::string> expected;
-    for (int burst = 0; burst < 20; ++burst) {
-        // The hot key has jobs of every age, and so it would never leave its worker but for the age of others.
-        const std::string other = "other" + std::to_string(burst);
-        for (const auto& key : {std::string("hot"), std::string("hot"), other}) {
-            ASSERT_TRUE(pool.submit(key, [&ran, key] { ran.add(key); }));
-            expected.push_back(key);
+    int submitted = 0;
+    for (int burst = 0; burst < 15; ++burst) {
+        for (const auto& key : {std::string("hot"), std::string("hot"), "other" + std::to_string(burst)}) {
+            ASSERT_TRUE(pool.submit(key, [&ran, number = submitted++] {
+                burn(4ms);
+                ran.add(number);
+            }));
             let_ticks_pass(4ms);
         }
     }
     third_goes_on.open();
-    EXPECT_TRUE(eventually([&] { return ran.size() == expected.size(); }));
-    EXPECT_EQ(ran.entries(), expected);
+    ASSERT_TRUE(eventually([&] { return ran.size() == static_cast<std::size_t>(submitted); }));
+    std::ptrdiff_t place = 0;
+    for (const int number : ran.entries())
+        EXPECT_LE(std::abs(number - place++), places) << "job " << number;
 }
 
 TEST(G4_age_fair, jobs_run_by_age_over_many_keys) {
