@@ -45,9 +45,10 @@ TEST(G4_age_fair, a_hot_key_neither_starves_others_nor_is_starved) {
 }
 
 TEST(G4_age_fair, holds_across_the_queues_of_several_workers) {
-    // Two of three workers are occupied, so the third serves what was meant for them, too. A worker looks at the queues of
-    // others once a tick, so each job takes some ticks here, and a few places of the exact order are allowed for a clock
-    // that comes late. The hot key always has a next job: but for the age of others it would never leave its worker.
+    // Two of three workers are occupied, so the third serves what was meant for them, too. A worker looks at the queues
+    // of others once a tick, so each job takes some ticks here, and a few places of the exact order are allowed for a
+    // clock that comes late. The hot key always has a next job: but for the age of others it would never leave its
+    // worker.
     constexpr std::ptrdiff_t places = 4;
     gate until, third_goes_on;
     journal<int> ran;
