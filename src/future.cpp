@@ -60,7 +60,9 @@ bool future_core::wait(patience how_long) const {
     const job_wait waits(job, {.for_lane = lane_, .in = pool_, .future = this},
                          how_long.kind == patience::until_deadline);
     lock.lock();
-    return sleep();
+    const bool came = sleep();
+    lock.unlock(); // the wait graph's lock comes before a future's, and the wait leaves it now
+    return came;
 }
 
 } // namespace taskpool::detail
