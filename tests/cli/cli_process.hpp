@@ -5,12 +5,14 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
+#include <cstdint>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <functional>
 #include <iterator>
 #include <map>
+#include <regex>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -147,6 +149,17 @@ inline cli_result run_cli(std::vector<std::string> arguments, std::string input 
     cli_process process(std::move(arguments), {.input = std::move(input)});
     const int code = process.wait();
     return {code, process.out(), process.err()};
+}
+
+/// Whether the summary in `err` counts `ended` records as `outcomes` says ("2 ok, 1 failed") and all others that were
+/// read as not run. How many were read before the run stopped reading is not the program's promise.
+inline bool rest_not_run(const std::string& err, std::uint64_t ended, const std::string& outcomes) {
+    const std::regex summary("([0-9]+) records?: " + outcomes + "(, ([0-9]+) not run)?;");
+    std::smatch found;
+    if (!std::regex_search(err, found, summary))
+        return false;
+    const auto not_run = found[3].matched ? std::stoull(found[3]) : 0;
+    return std::stoull(found[1]) == ended + not_run;
 }
 
 /// The numbers from 1 to `last`, one on each line.

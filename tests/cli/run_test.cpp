@@ -230,7 +230,7 @@ TEST(Run, ResultsOnAFullDisk) {
     EXPECT_EQ(result.code, 1);
     EXPECT_TRUE(has(result.err, "record 1: cannot write " + (dir / "r/1/stdout") + ": No space left on device"))
         << result.err;
-    EXPECT_TRUE(has(result.err, "100 records: 0 ok, 1 failed, 99 not run")) << result.err;
+    EXPECT_TRUE(rest_not_run(result.err, 1, "0 ok, 1 failed")) << result.err;
 }
 
 TEST(Run, SpillThatCannotBeWritten) {
@@ -345,12 +345,12 @@ TEST(Run, Policies) {
 
     const auto soon = run_cli({"run", "-k", "1", "-j", "1", "--on-fail", "halt-soon=2", "false"}, count_to(50));
     EXPECT_EQ(soon.code, 124);
-    EXPECT_TRUE(has(soon.err, "50 records: 0 ok, 2 failed, 48 not run")) << soon.err;
+    EXPECT_TRUE(rest_not_run(soon.err, 2, "0 ok, 2 failed")) << soon.err;
 
     const auto share =
         run_cli({"run", "-k", "1", "-j", "1", "--on-fail", "halt-soon=20%", "sh", "-c", "test $0 -gt 3"}, count_to(50));
     EXPECT_EQ(share.code, 124);
-    EXPECT_TRUE(has(share.err, "7 ok, 3 failed, 40 not run")) << share.err;
+    EXPECT_TRUE(rest_not_run(share.err, 10, "7 ok, 3 failed")) << share.err;
 }
 
 TEST(Run, HaltNowEndsWhatRuns) {
@@ -362,7 +362,7 @@ TEST(Run, HaltNowEndsWhatRuns) {
                  dir.path(), "{}"},
                 count_to(20));
     EXPECT_EQ(result.code, 124);
-    EXPECT_TRUE(has(result.err, "20 records: 0 ok, 1 failed, 1 ended early, 18 not run")) << result.err;
+    EXPECT_TRUE(rest_not_run(result.err, 2, "0 ok, 1 failed, 1 ended early")) << result.err;
     EXPECT_FALSE(group_exists(std::stol(contents(dir / "pid"))));
 }
 
