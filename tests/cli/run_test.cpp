@@ -105,7 +105,7 @@ TEST(Run, HotKeyTiming) {
         const auto result = run_cli({"run", "-k", "1", "-j", "3", "--stdin", "--", "sleep", "0.02"}, input);
         const std::chrono::duration<double> time = std::chrono::steady_clock::now() - before;
         EXPECT_EQ(result.code, 0) << result.err;
-        EXPECT_LT(time.count(), 3.0) << "and far less on an idle machine";
+        EXPECT_LT(time.count(), 8.0) << "0.9 s on an idle machine";
     }
 }
 
