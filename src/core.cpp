@@ -13,6 +13,10 @@ submit_result submit(pool_core& core, lane& l, job_source& job, const job_option
     return core.submit(l, job, how, wait);
 }
 
+std::uint64_t hash_of(const pool_core& core, const void* key_view) {
+    return core.maker.keys.hash_view(core.maker.functions.get(), key_view);
+}
+
 lane* acquire_lane(pool_core& core, const key_view& key) { return core.acquire_lane(key); }
 void share_lane(pool_core& core, lane& l) noexcept { core.share_lane(l); }
 void release_lane(pool_core& core, lane& l) noexcept { core.unpin(l); }

@@ -9,8 +9,10 @@
 // `threads` work, the surplus is told to park, and after a second threads beyond `threads` end. Jobs that compute never
 // add a worker.
 //
-// The keeper falls asleep when a few dozen ticks saw no job start, no ready lane and no waiting submitter. Who pushes a
-// lane while it sleeps wakes it; why that is not missed is argued in parking.hpp.
+// It fires timers, and tries again what found no room.
+//
+// The keeper falls asleep when a few dozen ticks saw no job start, no ready lane, no waiting submitter and no timer, until
+// the next timer is due. Who pushes a lane while it sleeps wakes it; why that is not missed is argued in parking.hpp.
 #include <algorithm>
 #include <chrono>
 #include <mutex>
@@ -89,6 +91,9 @@ bool pool_core::keeper_tick() noexcept {
     bool stuck = false;
     if (std::lock_guard lock(workers_mutex_); threads_running_ == 0)
         return true; // start() is still at it
+    const bool fired = time.fire_due(*this) > 0;
+    const bool delivering = retry_deliveries();
+    retry_resumptions();
     for (std::size_t i = 0; i < queues.size(); ++i) {
         const auto state = queues[i].state();
         ready += state.lanes;
@@ -126,7 +131,7 @@ bool pool_core::keeper_tick() noexcept {
         sweep(std::max<std::size_t>(1, shards.size() / 64));
         retire_workers();
     }
-    return ready > 0 || submitters || moved || workers_at.working() > limit;
+    return ready > 0 || submitters || moved || fired || delivering || workers_at.working() > limit;
 }
 
 /// Marks workers that have come to be blocked; how many.
@@ -234,7 +239,7 @@ bool pool_core::sweep(std::size_t shards_to_do) noexcept {
 bool pool_core::doze() noexcept {
     clock.set_asleep(true);
     // Pushers poke from here on; what was pushed before is looked for now (parking.hpp).
-    bool woken = any_ready() || !waiting_room.is_empty();
+    bool woken = any_ready() || !waiting_room.is_empty() || retry_deliveries();
     if (!woken) {
         const bool clear = sweep(shards.size());
         retire_workers();
@@ -243,12 +248,20 @@ bool pool_core::doze() noexcept {
             const std::lock_guard lock(workers_mutex_);
             all_retired = threads_running_ <= settings.threads;
         }
-        if (clear && all_retired) {
+        // Timers are looked at last: who adds an earlier one from here on pokes (timers.hpp).
+        auto until = time.begin_sleep();
+        if (time.is_manual())
+            until.reset(); // whoever moves that clock pokes
+        if (!clear || !all_retired)
+            until = std::min(until.value_or(std::chrono::steady_clock::time_point::max()),
+                             std::chrono::steady_clock::now() + doze_length);
+        if (until) {
+            woken = keeper_woken_.wait_until(*until);
+        } else {
             keeper_woken_.wait();
             woken = true;
-        } else {
-            woken = keeper_woken_.wait_until(std::chrono::steady_clock::now() + doze_length);
         }
+        time.end_sleep();
     }
     if (woken)
         clock.set_asleep(false);

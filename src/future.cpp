@@ -1,9 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <taskpool/future.hpp>
+// Results and who waits for them. Waiters lie in a list, under a lock of a few instructions; finish() takes the list and
+// tells each of them once.
+//
+//   I-FUTURE-1  A waiter is told by finish() or finds the result ready when it adds itself, never both.
+//   I-FUTURE-2  finish() touches nothing of what is not counted once it has told the last waiter.
+#include <taskpool/detail/future.hpp>
 
+#include <new>
 #include <mutex>
 #include <utility>
 
+#include "coroutine.hpp"
 #include "pool_core.hpp"
 #include "sync.hpp"
 #include "wait_graph.hpp"
@@ -11,58 +18,128 @@
 namespace taskpool::detail {
 
 struct future_core::parts {
-    sync::mutex mutex;
-    sync::condition_variable changed;
-    // Under mutex:
+    sync::atomic<std::uint32_t> references;
+    sync::spin_lock lock;
+    // Under lock:
     bool ready = false;
-    bool jobs_wait = false; // some wait may be recorded in the wait graph
+    future_waiter* waiters = nullptr;
 };
 
-future_core::future_core() : parts_(std::make_unique<parts>()) {}
-future_core::~future_core() = default;
+future_core::future_core(dispose_function dispose, unsigned references) noexcept : dispose_(dispose) {
+    static_assert(sizeof(parts) <= sizeof(parts_) && alignof(parts) <= alignof(void*));
+    new (parts_) parts{references, {}};
+}
+
+future_core::~future_core() { own().~parts(); }
+
+future_core::parts& future_core::own() const noexcept { return *std::launder(reinterpret_cast<parts*>(parts_)); }
+
+// relaxed: who passes a reference on orders that by other means.
+void future_core::share() noexcept { own().references.fetch_add(1, std::memory_order_relaxed); }
+
+void future_core::drop() noexcept {
+    // release: what this reference was used for comes before the end; pairs with the acquire of whoever drops the last.
+    if (own().references.fetch_sub(1, std::memory_order_acq_rel) == 1)
+        dispose_(*this);
+}
+
+bool future_core::is_wanted() const noexcept {
+    // relaxed: a future that is dropped at this moment may or may not be counted.
+    return dispose_ == nullptr || own().references.load(std::memory_order_relaxed) > 1;
+}
 
 void future_core::finish(std::exception_ptr error) noexcept {
-    bool jobs_wait = false;
+    future_waiter* waiters = nullptr;
     {
-        const std::lock_guard lock(parts_->mutex);
+        const std::lock_guard lock(own().lock);
         error_ = std::move(error);
-        parts_->ready = true;
-        jobs_wait = parts_->jobs_wait;
-        parts_->changed.notify_all();
+        own().ready = true;
+        waiters = std::exchange(own().waiters, nullptr);
     }
     // The lane that the waits name is there until this call returns (I-GRAPH-1).
-    if (jobs_wait)
-        wait_graph::instance().forget(this);
+    for (const future_waiter* w = waiters; w != nullptr; w = w->next)
+        if (w->recorded_in != nullptr)
+            wait_graph::instance().leave(*w->recorded_in);
+    while (waiters != nullptr) {
+        future_waiter& w = *std::exchange(waiters, waiters->next);
+        w.ready(w);
+    }
 }
 
 bool future_core::is_ready() const noexcept {
-    const std::lock_guard lock(parts_->mutex);
-    return parts_->ready;
+    const std::lock_guard lock(own().lock);
+    return own().ready;
+}
+
+bool future_core::add(future_waiter& w) const noexcept {
+    const std::lock_guard lock(own().lock);
+    if (own().ready)
+        return false;
+    w.next = std::exchange(own().waiters, &w);
+    return true;
+}
+
+/// False when it has been taken by finish() already.
+bool future_core::remove(future_waiter& w) const noexcept {
+    const std::lock_guard lock(own().lock);
+    for (future_waiter** at = &own().waiters; *at != nullptr; at = &(*at)->next) {
+        if (*at == &w) {
+            *at = w.next;
+            return true;
+        }
+    }
+    return false;
 }
 
 bool future_core::wait(patience how_long) const {
-    const auto is_ready = [&] { return parts_->ready; };
-    std::unique_lock lock(parts_->mutex);
-    if (parts_->ready)
+    struct thread_waiter : future_waiter {
+        sync::event told;
+    } waiter;
+    waiter.ready = [](future_waiter& self) noexcept { static_cast<thread_waiter&>(self).told.signal(); };
+    if (is_ready())
         return true;
-    const auto sleep = [&] {
-        if (how_long.kind == patience::until_deadline)
-            return parts_->changed.wait_until(lock, how_long.deadline, is_ready);
-        parts_->changed.wait(lock, is_ready);
+    // A job's wait is recorded before the waiter is there: either finish() tells the waiter, or add() finds the result.
+    const bool has_deadline = how_long.kind == patience::until_deadline;
+    running_job* const job = lane_ == nullptr ? nullptr : current_job();
+    const job_wait waits(job, {.for_lane = lane_, .in = pool_, .future = this}, has_deadline);
+    if (job != nullptr && !has_deadline)
+        waiter.recorded_in = &job->in;
+    if (!add(waiter))
         return true;
+    if (!has_deadline) {
+        waiter.told.wait();
+        return true;
+    }
+    if (waiter.told.wait_until(how_long.deadline))
+        return true;
+    if (remove(waiter))
+        return false;
+    waiter.told.wait(); // finish() is about to tell it
+    return true;
+}
+
+bool await_future(const future_core& future, coroutine_waiter& w) {
+    w.ready = [](future_waiter& self) noexcept {
+        auto& waiter = static_cast<coroutine_waiter&>(self);
+        if (waiter.job != nullptr)
+            resume(*waiter.job);
+        else
+            waiter.coroutine.resume();
     };
-    running_job* const job = current_job();
-    if (job == nullptr || lane_ == nullptr)
-        return sleep();
-    parts_->jobs_wait = true;
-    lock.unlock();
-    // If it is finished from here on, either enter() sees that it is ready, or forget() comes after it.
-    const job_wait waits(job, {.for_lane = lane_, .in = pool_, .future = this},
-                         how_long.kind == patience::until_deadline);
-    lock.lock();
-    const bool came = sleep();
-    lock.unlock(); // the wait graph's lock comes before a future's, and the wait leaves it now
-    return came;
+    if (w.job != nullptr) {
+        suspend_at(*w.job, w.coroutine);
+        if (!w.job->interleaves && future.where() != nullptr) {
+            wait_graph::instance().enter_or_throw(*w.job->core, *w.job->in,
+                                                  {.for_lane = future.where(), .in = future.pool(), .future = &future},
+                                                  false, false);
+            w.recorded_in = w.job->in;
+        }
+    }
+    if (future.add(w))
+        return true;
+    if (w.recorded_in != nullptr)
+        wait_graph::instance().leave(*w.recorded_in);
+    return false;
 }
 
 } // namespace taskpool::detail

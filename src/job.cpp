@@ -11,64 +11,79 @@ namespace taskpool {
 
 namespace detail {
 
-/// The lane's extras, made if need be. REQUIRES: head_lock. Throws std::bad_alloc.
-static lane_extras& extras_locked(pool_core& core, lane& l) {
-    if (l.extras == nullptr) {
-        l.extras = new lane_extras;
-        l.extras->core = &core;
-    }
-    return *l.extras;
-}
-
-static bool lane_stop_requested(const pool_core& core, const lane& l) noexcept {
-    // relaxed: a request, which publishes nothing.
-    return core.is_stopping() || l.cancelled.load(std::memory_order_relaxed);
+/// What the running job has of extras, made if need be. REQUIRES: head_lock. Throws std::bad_alloc.
+static job_extras& extras_locked(const running_job& job) {
+    if (job_extras* const e = job.in.current_extras_locked())
+        return *e;
+    auto* const e = new job_extras;
+    e->core = &job.core;
+    e->in = &job.in;
+    e->number = job.number;
+    e->end = [](job_extras& self) noexcept { delete &self; };
+    // relaxed: under head_lock, like cancel's write.
+    e->cancelled.store(job.in.cancelled.load(std::memory_order_relaxed), std::memory_order_relaxed);
+    job.in.link_locked(*e);
+    return *e;
 }
 
 /// A token that tells of what has been requested already, too: stop and cancel look for the source under the same lock
-/// after they have set their flags.
-static std::stop_token lane_stop_token(pool_core& core, lane& l) {
-    std::stop_source source{std::nostopstate};
-    {
-        const std::lock_guard lock(l.head_lock);
-        auto& extras = extras_locked(core, l);
-        if (!extras.stop.stop_possible())
-            extras.stop = std::stop_source();
-        source = extras.stop;
-    }
-    if (lane_stop_requested(core, l))
+/// after they have set their flags. REQUIRES: the lane's lock, which it releases.
+static std::stop_token stop_token(job_extras& e, std::unique_lock<sync::spin_lock> lock) {
+    if (!e.stop.stop_possible())
+        e.stop = std::stop_source();
+    std::stop_source source = e.stop;
+    lock.unlock();
+    if (stop_requested(e))
         source.request_stop();
     return source.get_token();
 }
 
-bool stop_requested(const running_job& job) noexcept { return lane_stop_requested(job.core, job.in); }
-std::stop_token stop_token(const running_job& job) { return lane_stop_token(job.core, job.in); }
+bool stop_requested(const job_extras& e) noexcept {
+    // relaxed: a request, which publishes nothing.
+    return e.core->is_stopping() || e.cancelled.load(std::memory_order_relaxed);
+}
+std::stop_token stop_token(job_extras& e) { return stop_token(e, std::unique_lock(e.in->head_lock)); }
+
+job_extras* hold(job_extras& e) noexcept {
+    const std::lock_guard lock(e.in->head_lock);
+    ++e.holds;
+    return &e;
+}
+
+bool stop_requested(const running_job& job) noexcept {
+    // relaxed: a request, which publishes nothing.
+    return job.core.is_stopping() || job.in.cancelled.load(std::memory_order_relaxed);
+}
+std::stop_token stop_token(const running_job& job) {
+    std::unique_lock lock(job.in.head_lock);
+    auto& e = extras_locked(job);
+    return stop_token(e, std::move(lock));
+}
 std::uint64_t number(const running_job& job) noexcept { return job.number; }
 const void* key(const running_job& job) noexcept { return job.core.maker.key_of(job.in); }
 void count_failure(const running_job& job) noexcept { job.failed = true; }
 
-lane* hold(const running_job& job) {
+job_extras* hold(const running_job& job) {
     const std::lock_guard lock(job.in.head_lock);
-    ++extras_locked(job.core, job.in).holds;
-    return &job.in;
+    auto& e = extras_locked(job);
+    ++e.holds;
+    return &e;
 }
 
 } // namespace detail
 
-held::held(const held& other) noexcept : lane_(other.lane_) {
-    if (lane_ != nullptr) {
-        const std::lock_guard lock(lane_->head_lock);
-        ++lane_->extras->holds;
-    }
+held::held(const held& other) noexcept : job_(other.job_) {
+    if (job_ != nullptr)
+        detail::hold(*job_);
 }
 
 void held::release() noexcept {
-    if (detail::lane* const l = std::exchange(lane_, nullptr))
-        l->extras->core->release_hold(*l); // the extras stay while a hold is there
+    if (detail::job_extras* const job = std::exchange(job_, nullptr))
+        job->core->release_hold(*job); // the extras stay while a hold is there
 }
 
-bool held::stop_requested() const noexcept { return detail::lane_stop_requested(*lane_->extras->core, *lane_); }
-std::stop_token held::stop_token() const { return detail::lane_stop_token(*lane_->extras->core, *lane_); }
+bool held::stop_requested() const noexcept { return detail::stop_requested(*job_); }
+std::stop_token held::stop_token() const { return detail::stop_token(*job_); }
 
 blocking_scope::blocking_scope() noexcept : worker_(nullptr) {
     if (const auto* const job = detail::current_job()) {

@@ -24,7 +24,7 @@ void lane::push_locked(job_source& source, tick now, stop_action on_stop) {
         slot.ops = source.ops;
         slot.submitted = now;
         slot.on_stop = on_stop;
-        if (on_stop == stop_action::run)
+        if (on_stop != stop_action::discard)
             has_must_run = true;
     };
     if (tail_index == at_inline_slot) {
@@ -93,6 +93,22 @@ std::uint64_t lane::take_locked(job_slot& to) noexcept {
     return number;
 }
 
+/// How many of the waiting jobs, `count` in all, are coroutines that go on. REQUIRES: both locks.
+std::uint32_t lane::resumptions_locked(std::uint32_t count) const noexcept {
+    std::uint32_t found = 0;
+    const chunk* c = head;
+    for (std::uint8_t i = head_index; count > 0; --count) {
+        if (i == chunk::slots_in_all) {
+            c = c->next;
+            i = 0;
+        }
+        const job_slot& slot = i == at_inline_slot ? inline_slot : c->slots[i];
+        found += slot.on_stop == resumption ? 1 : 0;
+        i = i == at_inline_slot ? 0 : static_cast<std::uint8_t>(i + 1);
+    }
+    return found;
+}
+
 cut_jobs lane::cut_locked() noexcept {
     cut_jobs cut;
     // relaxed: both ends are ours.
@@ -101,6 +117,8 @@ cut_jobs lane::cut_locked() noexcept {
     cut.count = end - static_cast<std::uint32_t>(begin);
     if (cut.count == 0)
         return cut;
+    if (has_must_run)
+        cut.resumptions = resumptions_locked(cut.count);
     if (head_index == at_inline_slot) {
         relocate(cut.inline_slot, inline_slot);
         cut.has_inline = true;
@@ -115,12 +133,28 @@ cut_jobs lane::cut_locked() noexcept {
     return cut;
 }
 
-void lane::end_job_locked() noexcept {
+void lane::link_locked(job_extras& e) noexcept {
+    e.previous = nullptr;
+    e.next = extras;
+    if (extras != nullptr)
+        extras->previous = &e;
+    extras = &e;
+}
+
+void lane::unlink_locked(job_extras& e) noexcept {
+    (e.previous != nullptr ? e.previous->next : extras) = e.next;
+    if (e.next != nullptr)
+        e.next->previous = e.previous;
+}
+
+job_extras* lane::end_job_locked() noexcept {
     has_job = false;
     // relaxed: written under head_lock only.
     cancelled.store(false, std::memory_order_relaxed);
-    delete extras;
-    extras = nullptr;
+    job_extras* const e = current_extras_locked();
+    if (e != nullptr)
+        unlink_locked(*e);
+    return e;
 }
 
 void lane::rewind_locked() noexcept {

@@ -6,8 +6,11 @@
 //     idle ----push----> active ----last job done, or waiting ones cancelled----> idle
 //                          |  ^
 //             job returned |  | last hold released, jobs wait      (none wait: suspended -> idle)
-//               but held   v  |
+//               but held   v  | or its coroutine can go on
 //                       suspended
+//
+// A lane without jobs is *lingering* instead of idle while coroutines of it are suspended that let other jobs of the key
+// run (they are *detached*): it has work, so it is not forgotten; a push makes it active like an idle one.
 //
 // An active lane is *ready* while it lies in a ready queue and *running* while a worker has it; the difference is in
 // who holds the pointer, not in the lane.
@@ -24,7 +27,7 @@
 // own slot.
 //
 // Invariants:
-//   I-LANE-1  An idle lane has no jobs, no chunks and no extras. It lies in no queue and nobody's hands, unless it is
+//   I-LANE-1  An idle lane has no jobs, no chunks and no extras, a lingering one only those of detached coroutines. It lies in no queue and nobody's hands, unless it is
 //             marked as left behind; then a push makes it active again where it is.
 //   I-LANE-2  An active lane is in exactly one place: one ready queue, or the hands of one worker, or of the thread
 //   that
@@ -34,7 +37,8 @@
 //   I-LANE-4  The end of a job happens-before the start of the next of its lane (G2): both are done by the same worker,
 //             or the first worker passed the lane on through a queue's lock, or through the shard's lock by way of idle
 //             or suspended.
-//   I-LANE-5  taken <= pushed, and pushed - taken <= lane_capacity whenever the shard's lock is free (G6).
+//   I-LANE-5  taken <= pushed, and pushed - taken <= lane_capacity whenever the shard's lock is free (G6), detached
+//             coroutines that wait for their turn and jobs that an executor must not lose left out.
 //   I-LANE-6  A lane is freed only under its shard's lock, while idle, unpinned and not left behind (G7). Who uses a
 //   lane without that
 //             lock owns it (I-LANE-2), has pinned it, or is the current job or a hold of it.
@@ -74,14 +78,37 @@ struct chunk {
 };
 static_assert(sizeof(chunk) == 1024);
 
-enum class lane_state : std::uint8_t { idle, active, suspended };
+enum class lane_state : std::uint8_t { idle, lingering, active, suspended }; // a push queues those before active
 
-/// What only few lanes need, and only while a job of theirs runs or is held.
-struct lane_extras {
+struct pool_timer;
+
+/// In a slot's place for stop_action: the slot holds a detached coroutine that can go on. It is never discarded.
+inline constexpr auto resumption = static_cast<stop_action>(2);
+
+/// What only few jobs have: those that were held, gave out a stop token, or are coroutines. It lies in its lane's list
+/// from the first need to the job's end; the current job's is the first one there, unless that is detached. Under
+/// head_lock, where nothing else is said.
+struct job_extras {
+    // --- Constant from its entry into the list on
     pool_core* core = nullptr;
-    std::uint32_t holds = 0;
-    std::stop_source stop{std::nostopstate}; // of the current job; has a state from the first stop_token() on
+    lane* in = nullptr;
+    std::uint64_t number = 0; // of the job
+    void (*end)(job_extras& self) noexcept = nullptr; // called under no lock when the job has ended
+    bool interleaves = false;                         // a coroutine that lets other jobs run while it is suspended
+    pool_timer* sleeps = nullptr;                     // a coroutine's timer: linked while it sleeps
+    // ---
+    bool detached = false; // it is suspended so (also under the shard's lock)
+    bool resumes = false;  // its coroutine can go on, and nobody has taken it up yet
+    sync::atomic<bool> cancelled{false}; // read by the job
+    std::uint32_t holds = 0;             // a coroutine holds its lane until it is done
+    job_extras* next = nullptr;
+    job_extras* previous = nullptr;
+    std::stop_source stop{std::nostopstate}; // has a state from the first stop_token() on
 };
+
+bool stop_requested(const job_extras& e) noexcept;
+std::stop_token stop_token(job_extras& e);
+job_extras* hold(job_extras& e) noexcept;
 
 /// Jobs cut out of a lane, to be destroyed under no lock.
 struct cut_jobs {
@@ -90,6 +117,7 @@ struct cut_jobs {
     chunk* head = nullptr;
     std::uint8_t head_index = 0;
     std::uint32_t count = 0;
+    std::uint32_t resumptions = 0; // of them
 
     /// Moves the oldest one to `to`; false when none is left. Frees chunks as it goes.
     bool next(job_slot& to) noexcept;
@@ -103,7 +131,7 @@ struct lane {
     chunk* tail = nullptr;
     std::uint16_t shard = 0; // constant
     lane_state state : 6 = lane_state::idle;
-    bool has_must_run : 1 = false; // a job with stop_action::run was pushed since idle
+    bool has_must_run : 1 = false; // a job with stop_action::run, or a resumption, was pushed since idle
     bool left_behind : 1 = false;  // went idle by a cancel, while in a queue or a worker's hands: still there
     std::uint8_t tail_index = at_inline_slot; // next slot to fill
     std::uint32_t pins = 0;                   // handles, and calls that wait: they keep an idle lane from being freed
@@ -121,7 +149,7 @@ struct lane {
     std::uint32_t pushed_seen = 0;
     sync::atomic<std::uint64_t> taken{0}; // since idle; the tail reads its low half
     chunk* head = nullptr;
-    lane_extras* extras = nullptr;
+    job_extras* extras = nullptr;
 
     // The stored key follows, aligned as its type wants.
 
@@ -144,9 +172,19 @@ struct lane {
 
     /// Cuts all waiting jobs out. REQUIRES: the shard's lock and head_lock.
     cut_jobs cut_locked() noexcept;
+    std::uint32_t resumptions_locked(std::uint32_t count) const noexcept;
 
-    /// Ends the current job, with what it left in extras. REQUIRES: head_lock.
-    void end_job_locked() noexcept;
+    /// What the current job has of extras, or null. REQUIRES: head_lock.
+    job_extras* current_extras_locked() const noexcept {
+        return extras == nullptr || extras->detached ? nullptr : extras;
+    }
+
+    /// Puts a job's extras first in the list, and takes them out. REQUIRES: head_lock.
+    void link_locked(job_extras& e) noexcept;
+    void unlink_locked(job_extras& e) noexcept;
+
+    /// Ends the current job. Returns its extras, if any, to be ended under no lock. REQUIRES: head_lock.
+    job_extras* end_job_locked() noexcept;
 
     /// Frees the last chunk and begins anew. REQUIRES: the shard's lock; no jobs; ownership, or head_lock, too.
     void rewind_locked() noexcept;

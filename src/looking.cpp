@@ -67,6 +67,7 @@ pool_stats pool_core::stats() const {
         all.threads = threads_running_;
     }
     std::uint64_t discarded_in_lanes = 0;
+    std::uint64_t left = 0; // accepted jobs that do not wait in a lane
     for (auto& s : shards) {
         const std::lock_guard lock(s.lock);
         all.accepted += s.accepted;
@@ -75,10 +76,12 @@ pool_stats pool_core::stats() const {
         all.rejected += s.rejected.load(std::memory_order_relaxed); // a figure by itself
         all.active_keys += s.active;
         all.suspended_lanes += s.suspended;
+        left += s.timed;
     }
     all.discarded += discarded_in_lanes;
-    const auto left = taken + discarded_in_lanes;
+    left += taken + discarded_in_lanes;
     all.waiting = all.accepted > left ? all.accepted - left : 0;
+    all.timers = timed_jobs();
     for (const auto& queue : queues)
         all.ready_lanes += queue.state().lanes;
     all.blocked_threads = static_cast<std::size_t>(std::max(0, workers_at.blocked()));
@@ -89,9 +92,9 @@ pool_stats pool_core::stats() const {
 // --- Reporting
 // -----------------------------------------------------------------------------------------------------------
 
-std::string pool_core::describe(const lane& l) const noexcept {
+std::string pool_core::describe(const void* stored_key) const noexcept {
     try {
-        return maker.keys.describe(maker.key_of(l));
+        return maker.keys.describe(stored_key);
     } catch (...) {
         return {};
     }
@@ -116,27 +119,35 @@ void pool_core::report_failure(std::string_view key, const std::exception_ptr& e
     }
 }
 
-void pool_core::discard_job(const lane& l, job_slot& job, discard_reason why) noexcept {
-    if (settings.on_discard) {
-        const auto key = describe(l);
-        try {
-            settings.on_discard({key, why});
-        } catch (...) { // NOLINT(bugprone-empty-catch): a handler must not throw; see options.hpp
-        }
+void pool_core::report_discard(const void* stored_key, discard_reason why) noexcept {
+    if (!settings.on_discard)
+        return;
+    const auto key = describe(stored_key);
+    try {
+        settings.on_discard({key, why});
+    } catch (...) { // NOLINT(bugprone-empty-catch): a handler must not throw; see options.hpp
     }
+}
+
+bool pool_core::destroy_callable(const void* stored_key, const job_ops* ops, void* storage) noexcept {
+    if (ops->destroy == nullptr)
+        return true;
+    try {
+        ops->destroy(storage);
+        return true;
+    } catch (...) {
+        report_failure(describe(stored_key), std::current_exception());
+        return false;
+    }
+}
+
+void pool_core::discard_job(const lane& l, job_slot& job, discard_reason why) noexcept {
+    report_discard(maker.key_of(l), why);
     destroy_job(l, job);
 }
 
 bool pool_core::destroy_job(const lane& l, job_slot& job) noexcept {
-    if (job.ops->destroy == nullptr)
-        return true;
-    try {
-        job.ops->destroy(job.storage);
-        return true;
-    } catch (...) {
-        report_failure(describe(l), std::current_exception());
-        return false;
-    }
+    return destroy_callable(maker.key_of(l), job.ops, job.storage);
 }
 
 } // namespace taskpool::detail

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <stdexcept>
 
+#include "coroutine.hpp"
 #include "fork.hpp"
 #include "pool_core.hpp"
 #include "wait_graph.hpp"
@@ -45,14 +46,20 @@ std::size_t shards_for(unsigned threads) { return std::clamp<std::size_t>(std::b
 
 pool_core::pool_core(options given, const key_type& keys, std::shared_ptr<const void> functions)
     : settings(checked(std::move(given))), maker(keys, std::move(functions)), shards(shards_for(settings.threads)),
-      queues(settings.threads), workers_at(settings.threads, settings.max_threads), gate(settings.pool_capacity),
+      queues(settings.threads), time(settings.clock), workers_at(settings.threads, settings.max_threads), gate(settings.pool_capacity),
       hottest(maker), queues_seen_(settings.threads) {
     for (auto& s : shards)
         s.table.use(maker);
     pool_registry::add(this);
+    if (settings.clock)
+        settings.clock->tell(this, [](void* self) noexcept { static_cast<pool_core*>(self)->poke_keeper(); });
 }
 
-pool_core::~pool_core() { pool_registry::remove(this); }
+pool_core::~pool_core() {
+    if (settings.clock)
+        settings.clock->forget(this);
+    pool_registry::remove(this);
+}
 
 std::shared_ptr<pool_core> make_core(options settings, const key_type& keys, std::shared_ptr<const void> functions) {
     auto core = std::make_shared<pool_core>(std::move(settings), keys, std::move(functions));
@@ -157,18 +164,19 @@ void pool_core::begin_stop() noexcept {
             if (l == nullptr || l->state == lane_state::idle)
                 continue;
             cut_jobs cut;
-            std::stop_source stop{std::nostopstate};
+            bool ready = false;
             {
                 const std::lock_guard lock(l->head_lock);
-                if (l->extras != nullptr)
-                    stop = l->extras->stop;
                 if (!l->has_must_run) // else the lane's workers tell the jobs apart
                     cut = cut_waiting_locked(s, *l);
+                ready = ask_to_stop_locked(s, *l);
             }
             ++l->pins;
             s.lock.unlock();
+            if (ready)
+                enqueue(*l, clock.now());
             discarded_by_stop_.fetch_add(cut.count, std::memory_order_relaxed); // a figure, read after the join
-            stop.request_stop();
+            request_stops(*l);
             discard_all(*l, cut, discard_reason::stopped);
             s.lock.lock();
             --l->pins;
@@ -177,7 +185,9 @@ void pool_core::begin_stop() noexcept {
                 i = static_cast<std::size_t>(-1);
         }
         s.lock.unlock();
+        discard_all_timed(s);
     }
+    retry_deliveries(); // they are refused now
 }
 
 stop_report pool_core::stop() {
@@ -227,37 +237,71 @@ std::size_t pool_core::cancel(const key_view& key) {
     if (is_forked())
         return 0;
     const auto [s, hash] = place_of(key);
+    const auto timed = cancel_timed(s, key);
     lane* l = nullptr;
     cut_jobs cut;
-    std::stop_source stop{std::nostopstate};
+    bool ready = false;
     {
         const std::lock_guard shard_lock(s.lock);
         l = s.table.find_locked(key, hash);
         if (l == nullptr || l->state == lane_state::idle)
-            return 0;
+            return timed;
         ++l->pins;
         const std::lock_guard lock(l->head_lock);
         cut = cut_waiting_locked(s, *l);
-        if (l->has_job) {
-            // relaxed: a request; see lane::end_job_locked for its end.
-            l->cancelled.store(true, std::memory_order_relaxed);
-            if (l->extras != nullptr)
-                stop = l->extras->stop;
-        }
+        if (l->has_job)
+            l->cancelled.store(true, std::memory_order_relaxed); // a request; see lane::end_job_locked for its end
+        ready = ask_to_stop_locked(s, *l);
     }
-    const std::size_t count = cut.count;
-    stop.request_stop();
+    if (ready)
+        enqueue(*l, clock.now());
+    const std::size_t count = cut.count - cut.resumptions;
+    request_stops(*l);
     waiting_room.wake(l, count);
     waiting_room.wake(nullptr, count);
     discard_all(*l, cut, discard_reason::cancelled);
     unpin(*l);
-    return count;
+    return timed + count;
 }
 
 void pool_core::discard_all(lane& l, cut_jobs& cut, discard_reason why) noexcept {
     job_slot job;
-    while (cut.next(job))
-        discard_job(l, job, why);
+    while (cut.next(job)) {
+        if (job.on_stop == resumption)
+            resume(**std::launder(reinterpret_cast<coroutine_job**>(job.storage))); // it has begun: it goes on
+        else
+            discard_job(l, job, why);
+    }
+}
+
+/// Tells a lane's jobs that they are asked to stop, and ends the sleep of its coroutines. Whether the caller must queue
+/// the lane. REQUIRES: both locks.
+bool pool_core::ask_to_stop_locked(shard& s, lane& l) noexcept {
+    bool ready = false;
+    for (job_extras* e = l.extras; e != nullptr; e = e->next) {
+        e->cancelled.store(true, std::memory_order_relaxed); // a request; the timers' lock orders it for who sleeps
+        if (e->sleeps != nullptr && time.remove(*e->sleeps))
+            ready |= resume_locked(s, l, *e);
+    }
+    return ready;
+}
+
+/// Makes the stop tokens of a lane's jobs tell of it. REQUIRES: no lock held; the lane is pinned; asked to stop.
+void pool_core::request_stops(lane& l) noexcept {
+    for (;;) {
+        std::stop_source stop{std::nostopstate};
+        {
+            const std::lock_guard lock(l.head_lock);
+            for (const job_extras* e = l.extras; e != nullptr && !stop.stop_possible(); e = e->next)
+                // relaxed: written under both locks.
+                if (e->stop.stop_possible() && !e->stop.stop_requested() &&
+                    (is_stopping() || e->cancelled.load(std::memory_order_relaxed)))
+                    stop = e->stop;
+        }
+        if (!stop.stop_possible())
+            return;
+        stop.request_stop();
+    }
 }
 
 // --- Idle and suspended lanes
@@ -288,8 +332,9 @@ bool pool_core::let_go(lane& l) noexcept {
 /// still lies in a queue or in a worker's hands. REQUIRES: the shard's lock and the lane's; the lane is not idle.
 cut_jobs pool_core::cut_waiting_locked(shard& s, lane& l) noexcept {
     const cut_jobs cut = l.cut_locked();
-    s.discarded += cut.count;
-    s.budget += cut.count;
+    const auto discarded = cut.count - cut.resumptions;
+    s.discarded += discarded;
+    s.budget += discarded;
     if (!l.has_job) {
         l.left_behind = true;
         go_idle_locked(s, l);
@@ -299,10 +344,19 @@ cut_jobs pool_core::cut_waiting_locked(shard& s, lane& l) noexcept {
 
 /// The lane's last job is gone. REQUIRES: the shard's lock; no jobs; ownership, or the lane's lock, too.
 void pool_core::go_idle_locked(shard& s, lane& l) noexcept {
-    l.state = lane_state::idle;
     l.rewind_locked();
+    if (l.extras != nullptr) {
+        l.state = lane_state::lingering; // its detached coroutines go on from here (resume)
+        return;
+    }
+    l.state = lane_state::idle;
     --s.active;
-    if (!s.idle_wanted && (!s.drained_wanted || s.active > 0))
+    tell_drainers_locked(s);
+}
+
+/// Some key, or the last one of the shard, has no work any more. REQUIRES: the shard's lock.
+void pool_core::tell_drainers_locked(shard& s) noexcept {
+    if (!s.idle_wanted && (!s.drained_wanted || s.active > 0 || s.timed > 0))
         return;
     s.idle_wanted = s.drained_wanted = false;
     const std::lock_guard lock(quiet_);
@@ -310,17 +364,19 @@ void pool_core::go_idle_locked(shard& s, lane& l) noexcept {
     quiet_changed_.notify_all();
 }
 
-void pool_core::release_hold(lane& l) noexcept {
+void pool_core::release_hold(job_extras& e) noexcept {
     if (is_forked())
         return;
-    const auto alive =
-        shared_from_this(); // once the lane is queued, a stop that waited for this hold may come to its end
+    // Once the lane is queued or idle, a stop that waited for this hold may come to its end.
+    const auto alive = shared_from_this();
+    lane& l = *e.in;
     shard& s = shard_of(l);
     tick age = 0;
+    bool ready = false;
     {
         const std::lock_guard shard_lock(s.lock);
         const std::lock_guard lock(l.head_lock);
-        if (--l.extras->holds > 0 || l.state != lane_state::suspended)
+        if (--e.holds > 0 || l.state != lane_state::suspended)
             return; // others hold it, or the job has not returned
         l.end_job_locked();
         --s.suspended;
@@ -328,12 +384,171 @@ void pool_core::release_hold(lane& l) noexcept {
         const job_slot* const front = l.front_locked();
         if (front == nullptr) {
             go_idle_locked(s, l);
-            return;
+        } else {
+            l.state = lane_state::active;
+            age = front->submitted;
+            ready = true;
         }
-        l.state = lane_state::active;
-        age = front->submitted;
     }
-    enqueue(l, age); // ours since it is active and in no queue
+    e.end(e);
+    if (ready)
+        enqueue(l, age); // ours since it is active and in no queue
+}
+
+bool pool_core::end_job_with_extras(lane& l, worker& by) noexcept {
+    shard& s = shard_of(l);
+    job_extras* ended = nullptr;
+    {
+        const std::lock_guard shard_lock(s.lock);
+        const std::lock_guard lock(l.head_lock);
+        job_extras* const e = l.current_extras_locked();
+        if (e == nullptr || e->holds == 0) {
+            ended = l.end_job_locked();
+            by.finished.add();
+        } else if (e->interleaves && e->holds == 1 && !static_cast<coroutine_job*>(e)->done) {
+            e->detached = true;
+            l.has_job = false;
+            l.cancelled.store(false, std::memory_order_relaxed); // under head_lock
+            by.taken.add(-1ULL); // it waits again, in the pool's room (gate.hpp)
+            if (!e->resumes)
+                return true;
+            resume_locked(s, l, *e); // the lane is ours, and stays so
+            return true;
+        } else if (!e->resumes) {
+            l.state = lane_state::suspended; // the last hold, or resume(), goes on from here
+            l.left_behind = false;
+            ++s.suspended;
+            return false;
+        }
+    }
+    if (ended != nullptr) {
+        ended->end(*ended);
+        return true;
+    }
+    enqueue(l, clock.now()); // what the coroutine waited for has come meanwhile
+    return false;
+}
+
+/// A coroutine of the lane can go on. Whether the caller must queue the lane. REQUIRES: both locks; nobody else resumes
+/// it.
+bool pool_core::resume_locked(shard& s, lane& l, job_extras& e) noexcept {
+    e.resumes = true;
+    if (!e.detached) {
+        if (l.state != lane_state::suspended)
+            return false; // its worker goes on with it (end_job_with_extras)
+        l.state = lane_state::active;
+        --s.suspended;
+        return true;
+    }
+    struct source final : job_source {
+        job_extras& e;
+        explicit source(job_extras& from) noexcept : e(from) {
+            ops = &coroutine_ops;
+            store = [](job_source& self, void* storage) {
+                new (storage) coroutine_job*(static_cast<coroutine_job*>(&static_cast<source&>(self).e));
+            };
+        }
+    } from(e);
+    try {
+        l.push_locked(from, clock.now(), resumption);
+    } catch (...) {
+        resumptions_wait_.store(true, std::memory_order_relaxed); // the keeper tries again; it may see this a tick later
+        return false;
+    }
+    e.resumes = false;
+    if (l.state != lane_state::lingering)
+        return false;
+    l.state = lane_state::active;
+    return !l.left_behind;
+}
+
+void pool_core::resume(job_extras& e) noexcept {
+    if (is_forked())
+        return;
+    const auto alive = shared_from_this(); // as in release_hold
+    lane& l = *e.in;
+    shard& s = shard_of(l);
+    bool ready = false;
+    {
+        const std::lock_guard shard_lock(s.lock);
+        const std::lock_guard lock(l.head_lock);
+        ready = resume_locked(s, l, e);
+    }
+    if (ready)
+        enqueue(l, clock.now());
+}
+
+/// For the keeper: resumes the coroutines for which there was no memory.
+void pool_core::retry_resumptions() noexcept {
+    if (!resumptions_wait_.exchange(false, std::memory_order_relaxed)) // see resume_locked
+        return;
+    for (auto& s : shards) {
+        s.lock.lock();
+        for (std::size_t i = 0; i < s.table.places_locked().size(); ++i) {
+            lane* const l = s.table.places_locked()[i];
+            if (l == nullptr || l->state == lane_state::idle)
+                continue;
+            bool ready = false;
+            {
+                const std::lock_guard lock(l->head_lock);
+                for (job_extras* e = l->extras; e != nullptr; e = e->next)
+                    if (e->detached && e->resumes)
+                        ready |= resume_locked(s, *l, *e);
+            }
+            if (ready)
+                enqueue(*l, clock.now()); // a ready queue's lock may be taken under a shard's
+        }
+        s.lock.unlock();
+    }
+}
+
+// --- Deliveries
+// -------------------------------------------------------------------------------------------------------
+
+void pool_core::deliver(delivery& what) noexcept {
+    if (!what.attempt(what))
+        postpone(what);
+}
+
+void pool_core::postpone(delivery& what) noexcept {
+    {
+        const std::lock_guard lock(deliveries_mutex_);
+        what.next = nullptr;
+        (last_delivery_ != nullptr ? last_delivery_->next : first_delivery_) = &what;
+        last_delivery_ = &what;
+    }
+    if (clock.asleep())
+        poke_keeper();
+}
+
+void deliver(pool_core& core, delivery& what) noexcept { core.deliver(what); }
+
+/// Tries all deliveries again, in order; whether some are left.
+bool pool_core::retry_deliveries() noexcept {
+    delivery* all = nullptr;
+    {
+        const std::lock_guard lock(deliveries_mutex_);
+        all = std::exchange(first_delivery_, nullptr);
+        last_delivery_ = nullptr;
+    }
+    delivery* first = nullptr;
+    delivery* last = nullptr;
+    while (all != nullptr) {
+        delivery& d = *std::exchange(all, all->next);
+        if (d.attempt(d))
+            continue;
+        d.next = nullptr;
+        (last != nullptr ? last->next : first) = &d;
+        last = &d;
+    }
+    const std::lock_guard lock(deliveries_mutex_);
+    if (first != nullptr) { // before those that have come meanwhile
+        last->next = first_delivery_;
+        if (first_delivery_ == nullptr)
+            last_delivery_ = last;
+        first_delivery_ = first;
+    }
+    return first_delivery_ != nullptr;
 }
 
 bool pool_core::drain(patience wait) {
@@ -355,8 +570,9 @@ bool pool_core::wait_until_drained(patience wait) {
         accepted = 0;
         for (auto& s : shards) {
             const std::lock_guard lock(s.lock);
-            idle &= s.active == 0;
-            s.drained_wanted = s.active > 0;
+            const bool busy = s.active > 0 || s.timed > 0;
+            idle &= !busy;
+            s.drained_wanted = busy;
             accepted += s.accepted;
         }
         return idle;
@@ -389,8 +605,10 @@ bool pool_core::drain(const key_view& key, patience wait) {
     bool needs_thread = true;
     {
         const std::lock_guard lock(s.lock);
-        l = s.table.find_locked(key, hash);
-        if (l == nullptr || l->state == lane_state::idle)
+        const bool timed = has_timed_locked(s, key);
+        l = timed ? &s.table.find_or_make_locked(key, hash, static_cast<std::uint16_t>(&s - shards.data()))
+                  : s.table.find_locked(key, hash);
+        if (l == nullptr || (l->state == lane_state::idle && !timed))
             return true;
         needs_thread = l->state != lane_state::suspended || l->waiting() > 0;
         ++l->pins;
@@ -408,7 +626,7 @@ bool pool_core::drain(const key_view& key, patience wait) {
         lock.unlock();
         {
             const std::lock_guard shard_lock(s.lock);
-            if (l->state == lane_state::idle)
+            if (l->state == lane_state::idle && !has_timed_locked(s, key))
                 return true;
             s.idle_wanted = true;
         }

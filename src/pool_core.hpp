@@ -6,10 +6,11 @@
 //   parking, worker    who runs, who sleeps                  elastic.cpp   the keeper: clock, blocked workers, sweeping
 //   room, gate         waiting for room; the pool's capacity looking.cpp   figures, keys, reports
 //   wait_graph         cycles of waits                       fork          what fork() does to pools
+//   timers, timed_job  what happens at a time                coroutine     jobs that wait with no thread
 //
 // Order of locks: lifecycle_, the wait graph's, gate, one shard's, one lane's head. None is held while a handler, a job
-// or a job's destructor runs. A ready queue's, the room's, parking's and quiet_'s are taken last, and nothing under
-// them.
+// or a job's destructor runs. A ready queue's, the room's, the timers', parking's and quiet_'s are taken last, and
+// nothing under them.
 #pragma once
 
 #include <cstddef>
@@ -30,6 +31,7 @@
 #include "shard.hpp"
 #include "sync.hpp"
 #include "tick_clock.hpp"
+#include "timers.hpp"
 #include "worker.hpp"
 
 namespace taskpool::detail {
@@ -47,6 +49,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     // --- Parts, each with its own rules
     std::vector<ready_queue> queues; // one for each of `threads` homes
     tick_clock clock;
+    timers time;
     parking workers_at;
     pool_gate gate;
     room waiting_room;
@@ -71,7 +74,20 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     bool let_go(lane& l) noexcept;
     void go_idle_locked(shard& s, lane& l) noexcept;
     cut_jobs cut_waiting_locked(shard& s, lane& l) noexcept;
-    void release_hold(lane& l) noexcept;
+    void release_hold(job_extras& e) noexcept;
+    void resume(job_extras& e) noexcept;
+    /// Does all that end_job has to do for a job with extras. False when the lane is no longer the worker's.
+    bool end_job_with_extras(lane& l, worker& by) noexcept;
+    void deliver(delivery& what) noexcept;
+    void postpone(delivery& what) noexcept; // to the next tick
+
+    // --- Jobs for later (timed_job.cpp)
+    scheduled schedule(const key_view& key, job_source& job, const job_options& how, timers::time_point when,
+                       std::chrono::nanoseconds period);
+    bool cancel_timed(timed_job& t) noexcept;
+    bool is_taken_back(timed_job& t) noexcept;
+    void drop_timed(timed_job& t) noexcept;
+    std::size_t timed_jobs() const noexcept { return timed_.load(std::memory_order_relaxed); } // a figure by itself
 
     // --- Blocked workers (elastic.cpp)
     void enter_blocking(worker& w) noexcept;
@@ -96,12 +112,15 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     pool_stats stats() const;
 
     // --- Reporting
-    std::string describe(const lane& l) const noexcept;
+    std::string describe(const void* stored_key) const noexcept;
+    std::string describe(const lane& l) const noexcept { return describe(maker.key_of(l)); }
     void report_failure(std::string_view key, const std::exception_ptr& error) const noexcept;
     /// Reports and destroys a job that will not run. REQUIRES: no lock held; the lane's key stays.
     void discard_job(const lane& l, job_slot& job, discard_reason why) noexcept;
     /// False when the callable's destructor threw, which is reported.
     bool destroy_job(const lane& l, job_slot& job) noexcept;
+    void report_discard(const void* stored_key, discard_reason why) noexcept;
+    bool destroy_callable(const void* stored_key, const job_ops* ops, void* storage) noexcept;
 
     /// Jobs that workers have taken, discarded ones included. Not ahead of the truth.
     std::uint64_t taken_by_workers() const noexcept;
@@ -129,6 +148,24 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     bool wait_for_room(lane& l, bool in_pool, patience wait, submit_result& refusal);
     bool claim_room(lane& l, bool in_pool) noexcept;
     void discard_all(lane& l, cut_jobs& cut, discard_reason why) noexcept;
+    bool ask_to_stop_locked(shard& s, lane& l) noexcept;
+    void request_stops(lane& l) noexcept;
+    bool resume_locked(shard& s, lane& l, job_extras& e) noexcept;
+    void retry_resumptions() noexcept;
+    bool retry_deliveries() noexcept;
+    void deliver_timed(timed_job& t) noexcept;
+    bool try_to_deliver(timed_job& t) noexcept;
+    void fire_beat(timed_job& t) noexcept;
+    submit_result submit_for_timed(timed_job& t, job_source& job) noexcept;
+    void unlist_locked(shard& s, timed_job& t) noexcept;
+    void discard_timed(timed_job& t, discard_reason why) noexcept;
+    bool take_back_locked(shard& s, timed_job& t, bool by_stop) noexcept;
+    template <class Choose>
+    std::size_t take_back_timed(shard& s, Choose choose, discard_reason why);
+    void discard_all_timed(shard& s) noexcept;
+    std::size_t cancel_timed(shard& s, const key_view& key);
+    bool has_timed_locked(const shard& s, const key_view& key) const;
+    void tell_drainers_locked(shard& s) noexcept;
 
     void begin_stop() noexcept;
     void start_locked();
@@ -143,6 +180,13 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     void retire_workers() noexcept;
     bool sweep(std::size_t shards_to_do) noexcept;
     bool doze() noexcept;
+
+    // Deliveries that found no room, oldest first.
+    sync::mutex deliveries_mutex_;
+    delivery* first_delivery_ = nullptr; // under deliveries_mutex_, as is the list
+    delivery* last_delivery_ = nullptr;
+    sync::atomic<std::size_t> timed_{0};         // jobs that wait for their time
+    sync::atomic<bool> resumptions_wait_{false}; // some detached coroutine that can go on found no memory
 
     sync::event keeper_woken_;
     sync::atomic<bool> keeper_ends_{false};

@@ -9,6 +9,8 @@
 
 namespace taskpool::detail {
 
+struct timed_job;
+
 struct alignas(64) shard {
     mutable sync::spin_lock lock;
     // --- Under lock
@@ -19,10 +21,12 @@ struct alignas(64) shard {
     std::uint32_t budget = 0;    // jobs that may be accepted before asking the gate
     std::uint32_t active = 0;    // lanes that are not idle ...
     std::uint32_t suspended = 0; // ... of which are held with no worker
+    std::uint32_t timed = 0;     // jobs that wait for their time, but for those that repeat
     lane_table table;
     std::uint64_t accepted = 0;
     std::uint64_t discarded = 0;     // not by workers
     std::uint64_t finished_held = 0; // jobs that ended with their last hold
+    timed_job* first_timed = nullptr; // the list of those whose time has not come
     // --- Any thread
     sync::atomic<std::uint64_t> rejected{0};
 };

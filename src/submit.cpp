@@ -58,7 +58,7 @@ submit_result pool_core::submit(shard& s, Find find, job_source& job, const job_
         const tick now = clock.now();
         {
             const std::lock_guard lock(s.lock);
-            if (s.closed) {
+            if (s.closed && !job.was_accepted) {
                 result = attempt::stopped;
             } else {
                 l = &find();
@@ -98,7 +98,8 @@ submit_result pool_core::submit(shard& s, Find find, job_source& job, const job_
         if (!again)
             break;
     }
-    s.rejected.fetch_add(1, std::memory_order_relaxed); // a figure by itself
+    if (!job.tries_again || refusal != submit_status::full)
+        s.rejected.fetch_add(1, std::memory_order_relaxed); // a figure by itself
     return refusal;
 }
 
@@ -116,10 +117,12 @@ pool_core::attempt pool_core::push_locked(shard& s, lane& l, job_source& job, co
         // With the head locked no worker takes the oldest job meanwhile: one goes, one comes.
         const std::lock_guard lock(l.head_lock);
         if (const auto now_waiting = l.waiting(); now_waiting >= limit || (gate_refused && now_waiting > 0)) {
+            if (const job_slot* const front = l.front_locked(); front != nullptr && front->on_stop == resumption)
+                return attempt::lane_full; // it has begun, and is not dropped
             l.push_locked(job, now, how.on_stop);
             l.front_locked();
             l.take_locked(dropped);
-            ++s.accepted;
+            s.accepted += job.was_accepted ? 0 : 1;
             ++s.discarded;
             return attempt::accepted;
         }
@@ -128,10 +131,10 @@ pool_core::attempt pool_core::push_locked(shard& s, lane& l, job_source& job, co
     }
     l.push_locked(job, now, how.on_stop);
     --s.budget;
-    ++s.accepted;
-    if (l.state == lane_state::idle) {
+    s.accepted += job.was_accepted ? 0 : 1;
+    if (l.state < lane_state::active) {
+        s.active += l.state == lane_state::idle ? 1 : 0;
         l.state = lane_state::active;
-        ++s.active;
         ready = !l.left_behind; // else it still has its place
     }
     return attempt::accepted;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <unordered_set>
 
 namespace taskpool::detail {
 
@@ -15,18 +16,33 @@ wait_graph& wait_graph::instance() noexcept {
 
 /// The stuck wait of a lane's job, or null.
 const wait_graph::wait* wait_graph::stuck_wait_of(const lane* l) const noexcept {
-    const auto at =
-        std::find_if(waits_.begin(), waits_.end(), [&](const wait& w) { return w.stuck && &w.job->in == l; });
-    return at == waits_.end() ? nullptr : &*at;
+    const auto at = waits_.find(l);
+    return at == waits_.end() || !at->second.stuck ? nullptr : &at->second;
+}
+
+/// Whether the waits from one lane to the next end where nobody waits. False: they may yet end.
+bool wait_graph::chain_ends(const target& what) const {
+    const target* t = &what;
+    for (std::size_t links = 0; links <= waits_.size(); ++links) {
+        if (is_over(*t))
+            return true;
+        if (t->for_lane == nullptr)
+            return false;
+        const auto next = waits_.find(t->for_lane);
+        if (next == waits_.end())
+            return true;
+        t = &next->second.what;
+    }
+    return false;
 }
 
 /// Marks the waits that cannot end: all of them at first, less those that can, until no more is found.
 void wait_graph::find_stuck() {
-    for (wait& w : waits_)
+    for (auto& [in, w] : waits_)
         w.stuck = true;
     for (bool changed = true; changed;) {
         changed = false;
-        for (wait& w : waits_) {
+        for (auto& [in, w] : waits_) {
             if (w.stuck && can_end(w.what)) {
                 w.stuck = false;
                 changed = true;
@@ -43,7 +59,7 @@ bool wait_graph::can_end(const target& what) const {
         return stuck_wait_of(what.for_lane) == nullptr;
     if (what.for_pool != nullptr)
         return std::none_of(waits_.begin(), waits_.end(),
-                            [&](const wait& w) { return w.stuck && &w.job->core == what.for_pool; });
+                            [&](const auto& w) { return w.second.stuck && w.second.core == what.for_pool; });
     bool any_waits = false;
     for (auto& s : what.room_in->shards) {
         const std::lock_guard lock(s.lock);
@@ -65,75 +81,78 @@ bool wait_graph::is_over(const target& what) noexcept {
 }
 
 /// The jobs' keys from one stuck wait to the next, until they repeat.
-std::vector<std::string> wait_graph::keys_from(const running_job& job) const {
+std::vector<std::string> wait_graph::keys_from(const lane& waiting) const {
     std::vector<std::string> keys;
-    std::vector<const wait*> path;
-    for (const wait* w = stuck_wait_of(&job.in); w != nullptr;) {
-        path.push_back(w);
-        keys.push_back(w->job->core.describe(w->job->in));
-        const auto is_new = [&](const wait& next) {
-            return next.stuck && std::find(path.begin(), path.end(), &next) == path.end();
-        };
-        const auto next = std::find_if(waits_.begin(), waits_.end(), [&, &what = w->what](const wait& other) {
-            return is_new(other) && (&other.job->in == what.for_lane || &other.job->core == what.for_pool ||
-                                     &other.job->core == what.room_in);
+    std::unordered_set<const lane*> path;
+    for (const lane* in = &waiting; in != nullptr;) {
+        const wait& w = waits_.at(in);
+        path.insert(in);
+        keys.push_back(w.core->describe(*in));
+        const auto next = std::find_if(waits_.begin(), waits_.end(), [&](const auto& other) {
+            return other.second.stuck && !path.contains(other.first) &&
+                   (other.first == w.what.for_lane || other.second.core == w.what.for_pool ||
+                    other.second.core == w.what.room_in);
         });
-        w = next == waits_.end() ? nullptr : &*next;
+        in = next == waits_.end() ? nullptr : next->first;
     }
     return keys;
 }
 
-bool wait_graph::enter(running_job& job, const target& what, bool has_deadline, refusal& because) {
+bool wait_graph::enter(pool_core& core, const lane& waiting, const target& what, bool holds_thread, bool has_deadline,
+                       refusal& because) {
     const std::lock_guard lock(mutex_);
-    const auto take_out = [&] { std::erase_if(waits_, [&](const wait& w) { return w.job == &job; }); };
-    waits_.push_back({&job, what});
+    waits_.insert_or_assign(&waiting, wait{&core, what, holds_thread});
     try {
-        find_stuck();
-        if (stuck_wait_of(&job.in) != nullptr) {
-            because.keys = keys_from(job);
-            because.why = what.room_in != nullptr    ? "jobs of these keys fill the pool and wait for room in it"
-                          : because.keys.size() == 1 ? "a job waits for its own key"
-                                                     : "jobs of these keys wait for each other";
-        } else if (!has_deadline && what.needs_thread && (what.in == &job.core || what.room_in == &job.core) &&
-                   !is_over(what)) {
-            const auto threads = std::count_if(waits_.begin(), waits_.end(), [&](const wait& w) {
-                return &w.job->core == &job.core && !is_over(w.what);
+        if (!chain_ends(what)) {
+            find_stuck();
+            if (stuck_wait_of(&waiting) != nullptr) {
+                because.keys = keys_from(waiting);
+                because.why = what.room_in != nullptr    ? "jobs of these keys fill the pool and wait for room in it"
+                              : because.keys.size() == 1 ? "a job waits for its own key"
+                                                         : "jobs of these keys wait for each other";
+            }
+        }
+        const auto most_threads = static_cast<std::ptrdiff_t>(core.settings.max_threads);
+        if (because.why.empty() && holds_thread && !has_deadline && what.needs_thread &&
+            (what.in == &core || what.room_in == &core) && !is_over(what) && core.workers_at.blocked() + 1 >= most_threads) {
+            const auto threads = std::count_if(waits_.begin(), waits_.end(), [&](const auto& w) {
+                return w.second.core == &core && w.second.holds_thread && !is_over(w.second.what);
             });
-            if (threads >= static_cast<std::ptrdiff_t>(job.core.settings.max_threads)) {
-                because.keys.push_back(job.core.describe(job.in));
+            if (threads >= most_threads) {
+                because.keys.push_back(core.describe(waiting));
                 because.why = "all threads of the pool would wait";
             }
         }
     } catch (...) {
-        take_out();
+        waits_.erase(&waiting);
         throw;
     }
     if (!because.why.empty() || has_deadline)
-        take_out();
+        waits_.erase(&waiting);
     return because.why.empty();
 }
 
-void wait_graph::leave(const running_job& job) noexcept {
-    const std::lock_guard lock(mutex_);
-    std::erase_if(waits_, [&](const wait& w) { return w.job == &job; });
+void wait_graph::enter_or_throw(pool_core& core, const lane& waiting, const target& what, bool holds_thread,
+                                bool has_deadline) {
+    refusal because;
+    if (enter(core, waiting, what, holds_thread, has_deadline, because))
+        return;
+    std::string text = because.why + ": ";
+    for (const auto& key : because.keys)
+        text += (&key == because.keys.data() ? "\"" : ", \"") + key.substr(0, 200) + "\"";
+    throw deadlock_error(text, std::move(because.keys));
 }
 
-void wait_graph::forget(const future_core* future) noexcept {
+void wait_graph::leave(const lane& waiting) noexcept {
     const std::lock_guard lock(mutex_);
-    std::erase_if(waits_, [&](const wait& w) { return w.what.future == future; });
+    waits_.erase(&waiting);
 }
 
 job_wait::job_wait(running_job* job, const wait_graph::target& what, bool has_deadline)
     : job_(job), recorded_(job != nullptr && !has_deadline) {
     if (job_ == nullptr)
         return;
-    wait_graph::refusal because;
-    if (!wait_graph::instance().enter(*job_, what, has_deadline, because)) {
-        std::string text = because.why + ": ";
-        for (const auto& key : because.keys)
-            text += (&key == because.keys.data() ? "\"" : ", \"") + key.substr(0, 200) + "\"";
-        throw deadlock_error(text, std::move(because.keys));
-    }
+    wait_graph::instance().enter_or_throw(job_->core, job_->in, what, true, has_deadline);
     job_->core.enter_blocking(job_->by);
 }
 
@@ -142,7 +161,7 @@ job_wait::~job_wait() {
         return;
     job_->core.leave_blocking(job_->by);
     if (recorded_)
-        wait_graph::instance().leave(*job_);
+        wait_graph::instance().leave(job_->in);
 }
 
 } // namespace taskpool::detail

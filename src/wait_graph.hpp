@@ -2,6 +2,9 @@
 // Who waits for whom among jobs (G9): the graph of waits inside jobs, over all pools of the process, and the search in
 // it before a wait is added. Only waits inside jobs come here, so it costs other calls nothing.
 //
+// At most one wait of a lane is recorded: that of its current job, which waits for one thing at a time. A coroutine that
+// holds its lane waits like a job; one that lets others run holds nobody up, so its waits are not recorded.
+//
 // A job that waits for a lane's room, for a future of a lane or for a lane to drain waits for that lane's jobs, one
 // after the other (AND), and one that waits for another pool for all jobs of that. A job that waits for room in the
 // pool waits for any lane with waiting jobs to start one (OR). A lane can go on if no job of it is in the graph, or if
@@ -10,12 +13,15 @@
 //
 // A wait with a deadline is checked but not recorded: it ends by itself.
 //
-//   I-GRAPH-1  Every recorded wait is of a job that runs; it is taken out before the job's wait returns, or, for a
-//   future,
-//              by whoever finishes it, while the lane it names is still there.
+// Most waits form chains, from lane to lane, and one that ends at a lane without a wait can end: that is looked at
+// first, and costs a look-up for each link. The search over all waits is for the others.
+//
+//   I-GRAPH-1  Every recorded wait is of a lane's current job; it is taken out before that job goes on, or, for a
+//              future, by whoever finishes it, while the lane it names is still there.
 #pragma once
 
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include <taskpool/detail/core.hpp>
@@ -45,10 +51,12 @@ class wait_graph {
         std::string why;
         std::vector<std::string> keys;
     };
-    bool enter(running_job& job, const target& what, bool has_deadline, refusal& because);
-    void leave(const running_job& job) noexcept;
-    /// Takes out who waits for a future that is ready now.
-    void forget(const future_core* future) noexcept;
+    bool enter(pool_core& core, const lane& waiting, const target& what, bool holds_thread, bool has_deadline,
+               refusal& because);
+    void leave(const lane& waiting) noexcept;
+
+    /// The same for callers who want the refusal as a deadlock_error.
+    void enter_or_throw(pool_core& core, const lane& waiting, const target& what, bool holds_thread, bool has_deadline);
 
     /// Held across fork(); the child has no waits.
     void before_fork() noexcept { mutex_.lock(); }
@@ -60,18 +68,20 @@ class wait_graph {
 
   private:
     struct wait {
-        const running_job* job;
+        pool_core* core;
         target what;
+        bool holds_thread;
         bool stuck = false; // as of the last find_stuck()
     };
+    bool chain_ends(const target& what) const;
     void find_stuck();
     const wait* stuck_wait_of(const lane* l) const noexcept;
     bool can_end(const target& what) const;
     static bool is_over(const target& what) noexcept;
-    std::vector<std::string> keys_from(const running_job& job) const;
+    std::vector<std::string> keys_from(const lane& waiting) const;
 
     sync::mutex mutex_;
-    std::vector<wait> waits_; // under mutex_
+    std::unordered_map<const lane*, wait> waits_; // under mutex_; by the waiting job's lane
 };
 
 /// A wait inside a job, from before it begins to after it has ended: recorded, and its thread counted as blocked.

@@ -7,6 +7,7 @@
 #include <bit>
 #include <mutex>
 
+#include "coroutine.hpp"
 #include "pool_core.hpp"
 
 namespace taskpool::detail {
@@ -124,6 +125,10 @@ void worker::serve(lane& l) noexcept {
     job_slot job;
     std::uint64_t number = 0;
     bool ran = false;
+    if (l.extras != nullptr && take_resumption(l, job)) {
+        run(l, job, l.extras->number);
+        ran = true;
+    }
     for (;;) {
         if (ran && !end_job(l))
             return;
@@ -207,17 +212,16 @@ bool worker::end_job(lane& l) noexcept {
             return true;
         }
     }
-    shard& s = core.shard_of(l);
-    const std::lock_guard shard_lock(s.lock);
+    return core.end_job_with_extras(l, *this);
+}
+
+/// Whether the lane's current job is a coroutine that can go on.
+bool worker::take_resumption(lane& l, job_slot& job) noexcept {
     const std::lock_guard lock(l.head_lock);
-    if (l.extras->holds > 0) {
-        l.state = lane_state::suspended; // the last hold goes on from here (release_hold)
-        l.left_behind = false;
-        ++s.suspended;
+    job_extras* const e = l.current_extras_locked();
+    if (e == nullptr || !std::exchange(e->resumes, false))
         return false;
-    }
-    l.end_job_locked();
-    finished.add();
+    make_resumption(job, *e, core.clock.now());
     return true;
 }
 

@@ -1,107 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0
-// The result of a job submitted with async, which a job of another key may wait for without the risk of a deadlock.
+// The result of a job submitted with async or spawn, which a job of another key may wait for without the risk of a
+// deadlock, a coroutine may await, and another job may follow.
 #pragma once
 
 #include <chrono>
+#include <coroutine>
 #include <exception>
+#include <future>
 #include <memory>
-#include <optional>
+#include <string>
 #include <type_traits>
 #include <utility>
 
-#include <taskpool/detail/core.hpp>
+#include <taskpool/detail/future.hpp>
 #include <taskpool/export.hpp>
 #include <taskpool/status.hpp>
 
 namespace taskpool {
 
-namespace detail {
-
-/// The untyped half of a future's shared state. Compiled: it takes part in the search for cycles of waits.
-class TASKPOOL_EXPORT future_core {
-  public:
-    future_core();
-    future_core(const future_core&) = delete;
-    future_core& operator=(const future_core&) = delete;
-
-    /// Where the job was accepted. REQUIRES: called once, before the job can run.
-    void set_place(const pool_core& pool, const lane& where) noexcept {
-        pool_ = &pool;
-        lane_ = &where;
-    }
-    /// REQUIRES: called at most once.
-    void finish(std::exception_ptr error) noexcept;
-    bool is_ready() const noexcept;
-    /// Waits; false when the time was up first. Throws deadlock_error.
-    bool wait(patience how_long) const;
-    /// REQUIRES: ready.
-    const std::exception_ptr& error() const noexcept { return error_; }
-
-  protected:
-    ~future_core();
-
-  private:
-    struct parts; // mutex and condition, not for this header
-    const std::unique_ptr<parts> parts_;
-    std::exception_ptr error_;        // written before ready, read after it
-    const pool_core* pool_ = nullptr; // these two are valid until ready
-    const lane* lane_ = nullptr;
-};
-
-template <class T>
-struct future_state final : future_core {
-    std::optional<T> value;
-};
-template <>
-struct future_state<void> final : future_core {};
-
-/// The job's end of a future: finishes it when the job ran, and as discarded when it is destroyed without.
-template <class T>
-class promise {
-  public:
-    explicit promise(std::shared_ptr<future_state<T>> state) noexcept : state_(std::move(state)) {}
-    promise(promise&&) noexcept = default;
-    promise& operator=(promise&&) = delete;
-    ~promise() {
-        if (state_)
-            state_->finish(std::make_exception_ptr(job_discarded()));
-    }
-
-    /// Runs `f`, which yields the value or throws; says whether it threw.
-    template <class F>
-    bool fulfil(F&& f) noexcept {
-        const auto state = std::move(state_);
-        std::exception_ptr error;
-        try {
-            if constexpr (std::is_void_v<T>)
-                std::forward<F>(f)();
-            else
-                state->value.emplace(std::forward<F>(f)());
-        } catch (...) {
-            error = std::current_exception();
-        }
-        state->finish(error);
-        return error != nullptr;
-    }
-
-  private:
-    std::shared_ptr<future_state<T>> state_;
-};
-
-} // namespace detail
-
-/// The result of one job. Movable, not copyable; one object is not safe to use from two threads at once.
+/// The result of one job of a pool with keys of type `Key`. Movable, not copyable; one object is not safe to use from
+/// two threads at once. Destroying it neither waits nor cancels the job: what the job then throws goes to the pool's
+/// failure handler, as that of any job does (G10).
 ///
 /// Waiting from inside a job is allowed where it can end: a wait for a job of the waiting job's own key, or one that
 /// closes a cycle of waits between keys, throws deadlock_error at once (G9). A waiting job counts as blocked, so that
-/// another thread may take its place.
-template <class T>
-class [[nodiscard]] future {
+/// another thread may take its place; a waiting coroutine needs no thread.
+///
+///     pool.async("a", [] { return 20; });               // a job whose result nobody wants
+///     int n = pool.async("a", [] { return 20; }).get(); // waits
+///     int m = co_await pool.async("a", [] { return 20; }); // in a coroutine: waits with no thread
+///     auto next = pool.async("a", [] { return 20; }).then("b", [](int n) { return n + 1; });
+template <class T, class Key = std::string>
+class future {
   public:
     future() noexcept = default;
-    explicit future(std::shared_ptr<detail::future_state<T>> state) noexcept : state_(std::move(state)) {}
+    future(detail::future_ref<T> state, std::shared_ptr<detail::pool_core> core) noexcept
+        : state_(std::move(state)), core_(std::move(core)) {}
 
-    /// Whether there is a result to wait for: not after get(), not when default-constructed.
+    /// Whether there is a result to wait for: not after get(), then() or a conversion, not when default-constructed.
     bool valid() const noexcept { return state_ != nullptr; }
 
     /// Whether get() would return at once. REQUIRES: valid().
@@ -125,15 +61,31 @@ class [[nodiscard]] future {
     /// REQUIRES: valid().
     T get() {
         wait();
-        const auto state = std::move(state_);
-        if (state->error())
-            std::rethrow_exception(state->error());
-        if constexpr (!std::is_void_v<T>)
-            return std::move(*state->value);
+        return std::exchange(state_, nullptr)->take();
     }
 
+    /// Submits `f` under `key` of the same pool once the result is there, with the value as its argument (with none for
+    /// void), and gives a future for what it returns. If the job failed or was discarded, `f` is not called, and that
+    /// exception is the result. Nobody waits: where the lane is full at that time, the pool submits `f` as soon as
+    /// there is room; once the pool is closed, the result is job_rejected. `key` is copied. `f` may take the context or
+    /// a std::stop_token before the value. One allocation. Throws std::bad_alloc. REQUIRES: valid().
+    template <class F>
+    auto then(detail::view_of<Key> key, F&& f) && {
+        const detail::key_view view{&key, detail::hash_of(*core_, &key)};
+        auto after = detail::continue_with<Key>(core_, view, std::move(state_), std::forward<F>(f));
+        return future<detail::continuation_result<Key, T, F>, Key>(std::move(after), std::move(core_));
+    }
+
+    /// `co_await future`: the same as get(), with no thread waiting; a coroutine of a pool goes on in its own lane, any
+    /// other one on the thread that ended the job. Throws what get() throws. REQUIRES: valid().
+    auto operator co_await() && { return detail::future_awaiter<T>(std::move(state_)); }
+
+    /// For interfaces that want one. One allocation more. REQUIRES: valid().
+    operator std::future<T>() && { return detail::to_std_future(std::move(state_)); } // NOLINT: a conversion
+
   private:
-    std::shared_ptr<detail::future_state<T>> state_;
+    detail::future_ref<T> state_;
+    std::shared_ptr<detail::pool_core> core_;
 };
 
 } // namespace taskpool

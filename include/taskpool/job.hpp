@@ -13,16 +13,15 @@ namespace taskpool {
 
 namespace detail {
 struct running_job; // the core's side of a job that runs
-struct lane;
+struct job_extras;
 
-template <class Key, class F, class T>
-struct async_job;
+struct context_access;
 
 TASKPOOL_EXPORT bool stop_requested(const running_job& job) noexcept;
 TASKPOOL_EXPORT std::stop_token stop_token(const running_job& job);
 TASKPOOL_EXPORT std::uint64_t number(const running_job& job) noexcept;
 TASKPOOL_EXPORT const void* key(const running_job& job) noexcept;
-TASKPOOL_EXPORT lane* hold(const running_job& job);
+TASKPOOL_EXPORT job_extras* hold(const running_job& job);
 TASKPOOL_EXPORT void count_failure(const running_job& job) noexcept; // of a job whose future took the exception
 } // namespace detail
 
@@ -34,9 +33,9 @@ class TASKPOOL_EXPORT held {
   public:
     held() noexcept = default;
     held(const held& other) noexcept;
-    held(held&& other) noexcept : lane_(std::exchange(other.lane_, nullptr)) {}
+    held(held&& other) noexcept : job_(std::exchange(other.job_, nullptr)) {}
     held& operator=(held other) noexcept {
-        std::swap(lane_, other.lane_);
+        std::swap(job_, other.job_);
         return *this;
     }
     ~held() { release(); }
@@ -45,7 +44,7 @@ class TASKPOOL_EXPORT held {
     void release() noexcept;
 
     /// Whether this object holds a key.
-    explicit operator bool() const noexcept { return lane_ != nullptr; }
+    explicit operator bool() const noexcept { return job_ != nullptr; }
 
     /// Whether the pool is stopping or the key was cancelled. REQUIRES: not empty.
     bool stop_requested() const noexcept;
@@ -56,9 +55,10 @@ class TASKPOOL_EXPORT held {
   private:
     template <class Key>
     friend class basic_job_context;
-    explicit held(detail::lane* lane) noexcept : lane_(lane) {}
+    friend class coroutine_context;
+    explicit held(detail::job_extras* job) noexcept : job_(job) {}
 
-    detail::lane* lane_ = nullptr;
+    detail::job_extras* job_ = nullptr;
 };
 
 /// What a job is told. Valid during the call of the job only; all members may be used from any thread meanwhile.
@@ -85,12 +85,20 @@ class basic_job_context {
     [[nodiscard]] held hold() const { return held(detail::hold(job_)); }
 
   private:
-    template <class, class, class>
-    friend struct detail::async_job;
+    friend struct detail::context_access;
 
     const detail::running_job& job_;
 };
 
 using job_context = basic_job_context<std::string>;
+
+namespace detail {
+struct context_access {
+    template <class Key>
+    static const running_job& job(const basic_job_context<Key>& context) noexcept {
+        return context.job_;
+    }
+};
+} // namespace detail
 
 } // namespace taskpool

@@ -6,10 +6,13 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 
 namespace taskpool {
+
+class manual_clock;
 
 /// What a submit does when `lane_capacity` jobs wait under its key. When the whole pool is full, `block` waits and
 /// `reject` refuses; the other two first give up the key's own oldest waiting job and refuse when it has none.
@@ -26,6 +29,7 @@ enum class discard_reason : std::uint8_t {
     cancelled,      ///< by cancel(key)
     dropped_oldest, ///< by overflow::drop_oldest
     replaced,       ///< by overflow::keep_latest
+    no_room,        ///< its time came while there was no room, with overflow::reject
 };
 
 /// A job, or the destructor of a job's callable, that threw. Valid during the call of the handler only.
@@ -55,11 +59,17 @@ struct options {
     /// Jobs that may wait under all keys together (G6). At least 1.
     std::size_t pool_capacity = std::size_t{1} << 20;
 
+    /// Jobs that may wait for their time (submit_after, submit_at, submit_every) in all.
+    std::size_t timer_capacity = std::size_t{1} << 20;
+
     /// What a submit does when there is no room.
     overflow when_full = overflow::block;
 
     /// Whether the constructor starts the threads. If not, jobs are accepted and wait for start().
     bool autostart = true;
+
+    /// The clock by which timers and sleeping coroutines go; null: the system's steady clock.
+    std::shared_ptr<manual_clock> clock = nullptr;
 
     /// Threads are named after it ("name-3"); what the system's limit leaves of it (15 bytes in all on Linux).
     std::string name = "taskpool";

@@ -18,6 +18,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -30,24 +31,12 @@
 #include <taskpool/options.hpp>
 #include <taskpool/stats.hpp>
 #include <taskpool/status.hpp>
+#include <taskpool/task.hpp>
+#include <taskpool/timer.hpp>
 
 namespace taskpool {
 
 namespace detail {
-
-template <class Key, class F>
-consteval auto result_of_job() {
-    if constexpr (std::is_invocable_v<F&, const basic_job_context<Key>&>)
-        return std::type_identity<std::decay_t<std::invoke_result_t<F&, const basic_job_context<Key>&>>>();
-    else if constexpr (std::is_invocable_v<F&, std::stop_token>)
-        return std::type_identity<std::decay_t<std::invoke_result_t<F&, std::stop_token>>>();
-    else
-        return std::type_identity<std::decay_t<std::invoke_result_t<F&>>>();
-}
-
-/// What async gives for a callable `F`: its result, by value.
-template <class Key, class F>
-using job_result = typename decltype(result_of_job<Key, std::decay_t<F>>())::type;
 
 /// The callable that async() stores: the user's, and the promise that it fulfils.
 template <class Key, class F, class T>
@@ -56,16 +45,9 @@ struct async_job {
     F f;
 
     void operator()(const basic_job_context<Key>& context) {
-        const bool threw = result.fulfil([&]() -> T {
-            if constexpr (std::is_invocable_v<F&, const basic_job_context<Key>&>)
-                return std::invoke(f, context);
-            else if constexpr (std::is_invocable_v<F&, std::stop_token>)
-                return std::invoke(f, context.stop_token());
-            else
-                return std::invoke(f);
-        });
+        const bool threw = result.fulfil([&]() -> T { return call_in_job<Key>(f, context); });
         if (threw)
-            count_failure(context.job_);
+            count_failure(context_access::job(context));
     }
 };
 
@@ -108,15 +90,17 @@ class submitter {
         if constexpr (std::is_lvalue_reference_v<F> || std::is_const_v<std::remove_reference_t<F>>) {
             return async(where, stored(job), how);
         } else {
-            auto state = std::make_shared<future_state<result>>();
+            auto* const state = new allocated_future_state<result>();
+            future_ref<result> ours(state);
+            promise<result> theirs(state);
             auto make = [&](lane& accepted_in) {
-                state->set_place(where.core, accepted_in);
-                return async_job<Key, stored, result>{promise<result>(state), std::forward<F>(job)};
+                state->set_place(*where.core, accepted_in);
+                return async_job<Key, stored, result>{std::move(theirs), std::forward<F>(job)};
             };
             job_source_of<Key, async_job<Key, stored, result>, decltype(make)> source(make);
             if (const auto answer = where.submit(source, how, {patience::for_ever}); !answer)
-                state->finish(std::make_exception_ptr(job_rejected(answer)));
-            return future<result>(std::move(state));
+                theirs.reject(std::make_exception_ptr(job_rejected(answer)));
+            return future<result, Key>(std::move(ours), where.core);
         }
     }
 };
@@ -172,7 +156,7 @@ class basic_lane {
     }
     template <job_for<Key> F>
     auto async(F&& job, const job_options& how = {}) const {
-        return detail::submitter<Key, place>::async(place{*core_, *lane_}, std::forward<F>(job), how);
+        return detail::submitter<Key, place>::async(place{core_, *lane_}, std::forward<F>(job), how);
     }
 
   private:
@@ -180,10 +164,10 @@ class basic_lane {
     friend class basic_task_pool;
 
     struct place {
-        detail::pool_core& core;
+        const std::shared_ptr<detail::pool_core>& core;
         detail::lane& lane;
         submit_result submit(detail::job_source& job, const job_options& how, detail::patience wait) const {
-            return detail::submit(core, lane, job, how, wait);
+            return detail::submit(*core, lane, job, how, wait);
         }
     };
 
@@ -192,7 +176,7 @@ class basic_lane {
 
     template <class F>
     submit_result put(F&& job, const job_options& how, detail::patience wait) const {
-        return detail::submitter<Key, place>::submit(place{*core_, *lane_}, std::forward<F>(job), how, wait);
+        return detail::submitter<Key, place>::submit(place{core_, *lane_}, std::forward<F>(job), how, wait);
     }
 
     std::shared_ptr<detail::pool_core> core_;
@@ -270,8 +254,84 @@ class basic_task_pool {
     /// accepted, it is untouched and the future holds job_rejected. One allocation, for the state they share.
     template <job_for<Key> F>
     auto async(key_view key, F&& job, const job_options& how = {}) {
-        return detail::submitter<Key, place>::async(place{*core_, view(key)}, std::forward<F>(job), how);
+        return detail::submitter<Key, place>::async(place{core_, view(key)}, std::forward<F>(job), how);
     }
+
+    // --- Coroutines (task.hpp) ------------------------------------------------------------------------------------
+
+    /// Submits a coroutine, which keeps the key, with no thread, until it has ended (or lends it to the key's other jobs
+    /// while it is suspended), and gives a future for its result. Waits for room as submit does. If it is not accepted,
+    /// `coroutine` is untouched and the future holds job_rejected. The future may be dropped: then what the coroutine
+    /// throws goes to the failure handler. No allocation but the coroutine's own frame. Throws std::bad_alloc.
+    /// REQUIRES: coroutine.valid().
+    template <class T>
+    future<T, Key> spawn(key_view key, task<T>&& coroutine, const spawn_options& how = {}) {
+        auto& promise = coroutine.frame_.promise();
+        auto& job = promise.become_job(coroutine.frame_, promise, how.while_suspended == suspension::interleave);
+        try {
+            if (const auto answer = detail::submit_coroutine(*core_, view(key), job, how.on_stop); !answer) {
+                promise.become_task();
+                return rejected<T>(answer);
+            }
+        } catch (...) {
+            promise.become_task();
+            throw;
+        }
+        return future<T, Key>(detail::future_ref<T>(&std::exchange(coroutine.frame_, {}).promise()), core_);
+    }
+
+    /// The same for a callable that makes the coroutine, such as a lambda, which is kept with its captures until the
+    /// coroutine has ended. It is called when the job begins. One frame more.
+    template <class F>
+        requires(!std::is_lvalue_reference_v<F>)
+    auto spawn(key_view key, F&& make, const spawn_options& how = {}) -> future<detail::made_by<F>, Key> {
+        return spawn(key, detail::make_and_await<detail::made_by<F>>(std::forward<F>(make)), how);
+    }
+
+    /// `co_await pool.run(key, f)`: calls `f` as a job of `key` and gives what it returns, or throws what it throws,
+    /// job_discarded or job_rejected. The awaiting coroutine goes on in its own lane, if it has one; no thread waits, not
+    /// even while the lane of `key` is full. Throws deadlock_error, before `f` is submitted, where the wait would never
+    /// end: for the coroutine's own key, while it holds that, or in a cycle (G9). No allocation if the key has work.
+    template <job_for<Key> F>
+    [[nodiscard]] auto run(key_view key, F&& f) {
+        return detail::run_operation<Key, std::decay_t<F>>(core_, view(key), std::decay_t<F>(std::forward<F>(f)));
+    }
+
+    // --- Later ----------------------------------------------------------------------------------------------------
+
+    /// Submits `job` when `delay` has passed on the pool's clock, in steps of its tick of 1 ms and never early. It takes
+    /// its place in its lane then; where the lane or the pool is full at that time, options::when_full decides, and with
+    /// `block` it is submitted as soon as there is room, with nobody waiting. It counts as accepted at once: drain()
+    /// waits for it, cancel(key) and stop() discard it (or run it: job_options::on_stop), and closing the pool leaves
+    /// it be. An rvalue job is moved only if accepted. The handle may be dropped. Throws std::bad_alloc.
+    template <class Rep, class Period, job_for<Key> F>
+    timer submit_after(const std::chrono::duration<Rep, Period>& delay, key_view key, F&& job,
+                       const job_options& how = {}) {
+        return schedule(now() + detail::clamped(delay), {}, key, std::forward<F>(job), how);
+    }
+
+    /// The same at a time of the pool's clock.
+    template <class Duration, job_for<Key> F>
+    timer submit_at(const std::chrono::time_point<detail::clock, Duration>& time, key_view key, F&& job,
+                    const job_options& how = {}) {
+        return schedule(std::chrono::time_point_cast<detail::clock::duration>(time), {}, key, std::forward<F>(job), how);
+    }
+
+    /// Runs `job` under `key` every `period`, the first time after one: without drift, whole periods from the first, and
+    /// never overlapping itself. A beat whose predecessor has not ended, whose lane is full, or whose time was missed is
+    /// passed over and counted (timer::missed). It goes on, whatever a beat throws, until it is cancelled, by its handle
+    /// or with its key, or the pool is closed or stopped; drain() waits for its current beat only. REQUIRES: period > 0.
+    /// Throws std::bad_alloc, and std::invalid_argument for a period that is not positive.
+    template <class Rep, class Period, job_for<Key> F>
+    timer submit_every(const std::chrono::duration<Rep, Period>& period, key_view key, F&& job) {
+        const auto each = detail::clamped(period);
+        if (each <= each.zero())
+            throw std::invalid_argument("taskpool: submit_every with a period that is not positive");
+        return schedule(now() + each, each, key, std::forward<F>(job), {});
+    }
+
+    /// The time of the pool's clock: options::clock, or the system's steady clock.
+    detail::clock::time_point now() const noexcept { return detail::pool_now(*core_); }
 
     /// A handle to `key`, for many submits without a look-up. Throws std::bad_alloc.
     lane_handle lane(key_view key) { return lane_handle(core_, detail::acquire_lane(*core_, view(key))); }
@@ -343,10 +403,10 @@ class basic_task_pool {
 
   private:
     struct place {
-        detail::pool_core& core;
+        const std::shared_ptr<detail::pool_core>& core;
         detail::key_view key;
         submit_result submit(detail::job_source& job, const job_options& how, detail::patience wait) const {
-            return detail::submit(core, key, job, how, wait);
+            return detail::submit(*core, key, job, how, wait);
         }
     };
 
@@ -356,9 +416,31 @@ class basic_task_pool {
     }
 
     template <class F>
+    timer schedule(detail::clock::time_point when, std::chrono::nanoseconds period,
+                   const std::remove_reference_t<key_view>& key, F&& job, const job_options& how) {
+        using stored = std::decay_t<F>;
+        if constexpr (std::is_lvalue_reference_v<F> || std::is_const_v<std::remove_reference_t<F>>) {
+            return schedule(when, period, key, stored(job), how);
+        } else {
+            auto make = [&job](auto&&) -> stored { return stored(std::forward<F>(job)); };
+            detail::job_source_of<Key, stored, decltype(make)> source(make);
+            const auto answer = detail::schedule(*core_, view(key), source, how, when, period);
+            return answer.job != nullptr ? timer(core_, answer.job) : timer(answer.status);
+        }
+    }
+
+    template <class T>
+    future<T, Key> rejected(const submit_result& answer) {
+        auto* const state = new detail::allocated_future_state<T>();
+        detail::future_ref<T> ours(state);
+        detail::promise<T>(state).reject(std::make_exception_ptr(job_rejected(answer)));
+        return future<T, Key>(std::move(ours), core_);
+    }
+
+    template <class F>
     submit_result put(const std::remove_reference_t<key_view>& key, F&& job, const job_options& how,
                       detail::patience wait) {
-        return detail::submitter<Key, place>::submit(place{*core_, view(key)}, std::forward<F>(job), how, wait);
+        return detail::submitter<Key, place>::submit(place{core_, view(key)}, std::forward<F>(job), how, wait);
     }
 
     [[no_unique_address]] Hash hash_;

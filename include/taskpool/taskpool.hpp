@@ -5,8 +5,11 @@
 #include <taskpool/blocking_scope.hpp>
 #include <taskpool/future.hpp>
 #include <taskpool/job.hpp>
+#include <taskpool/manual_clock.hpp>
 #include <taskpool/options.hpp>
 #include <taskpool/stats.hpp>
 #include <taskpool/status.hpp>
+#include <taskpool/task.hpp>
 #include <taskpool/task_pool.hpp>
+#include <taskpool/timer.hpp>
 #include <taskpool/version.hpp>

@@ -39,10 +39,12 @@ struct key_type {
     void (*copy)(void* at, const void* stored);
     void (*destroy)(void* stored) noexcept;
     std::uint64_t (*hash)(const void* functions, const void* stored);
+    std::uint64_t (*hash_view)(const void* functions, const void* view);
     bool (*equal)(const void* functions, const void* stored, const void* view);
     bool (*same)(const void* functions, const void* stored, const void* other_stored);
     std::string (*describe)(const void* stored);
     std::size_t (*extent)(const void* stored); // bytes outside the object, where that is known
+    void (*look)(const void* stored, void* self, void (*use)(void* self, const void* view)); // calls `use` with a view
 };
 
 struct key_view {
@@ -89,6 +91,9 @@ struct key_type_for {
         [](const void* self, const void* stored) -> std::uint64_t {
             return static_cast<const functions*>(self)->hash(key(stored));
         },
+        [](const void* self, const void* from) -> std::uint64_t {
+            return static_cast<const functions*>(self)->hash(*static_cast<const view*>(from));
+        },
         [](const void* self, const void* stored, const void* other) -> bool {
             return static_cast<const functions*>(self)->equal(key(stored), *static_cast<const view*>(other));
         },
@@ -101,6 +106,10 @@ struct key_type_for {
                 return std::string_view(key(stored)).size();
             else
                 return 0;
+        },
+        [](const void* stored, void* self, void (*use)(void*, const void*)) {
+            view seen = key(stored);
+            use(self, &seen);
         },
     };
 };
@@ -128,6 +137,8 @@ struct job_source {
     const job_ops* ops = nullptr;
     void (*store)(job_source& self, void* storage) = nullptr; // may throw, leaving both sides as they were
     lane* accepted_in = nullptr;                              // set by the core before it calls store
+    bool was_accepted = false; // when it was set a time for: closing is past it, and it has been counted
+    bool tries_again = false;  // a refusal for want of room is not the last word
 };
 
 template <class Key, class F>
@@ -219,6 +230,14 @@ struct patience {
     clock::time_point deadline{};
 };
 
+struct timed_job;
+
+/// The answer of schedule: accepted with the job, or refused without.
+struct scheduled {
+    submit_status status;
+    timed_job* job;
+};
+
 /// Called with a stored key; may throw.
 struct key_visitor {
     void (*visit)(void* self, const void* stored, std::uint64_t count, std::uint64_t error);
@@ -233,6 +252,20 @@ TASKPOOL_EXPORT submit_result submit(pool_core& core, const key_view& key, job_s
                                      patience wait);
 TASKPOOL_EXPORT submit_result submit(pool_core& core, lane& lane, job_source& job, const job_options& how,
                                      patience wait);
+
+/// Submits for a later time, and again every `period` if that is positive.
+TASKPOOL_EXPORT scheduled schedule(pool_core& core, const key_view& key, job_source& job, const job_options& how,
+                                   clock::time_point when, std::chrono::nanoseconds period);
+TASKPOOL_EXPORT clock::time_point pool_now(const pool_core& core) noexcept;
+
+TASKPOOL_EXPORT std::uint64_t hash_of(const pool_core& core, const void* key_view); // throws what the hash throws
+
+/// Work for a lane that is tried again once a tick while there is no room for it.
+struct delivery {
+    bool (*attempt)(delivery& self) noexcept = nullptr; // false: no room; else it is done, and may be gone
+    delivery* next = nullptr;
+};
+TASKPOOL_EXPORT void deliver(pool_core& core, delivery& what) noexcept;
 
 TASKPOOL_EXPORT lane* acquire_lane(pool_core& core, const key_view& key);
 TASKPOOL_EXPORT void share_lane(pool_core& core, lane& lane) noexcept;

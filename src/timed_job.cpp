@@ -1,0 +1,454 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "timed_job.hpp"
+
+#include <cstring>
+#include <mutex>
+#include <new>
+#include <utility>
+
+#include <taskpool/timer.hpp>
+
+#include "pool_core.hpp"
+
+namespace taskpool::detail {
+
+namespace {
+
+void move_job(std::byte* to, std::byte* from, const job_ops& ops) noexcept {
+    if (ops.relocate != nullptr)
+        ops.relocate(to, from);
+    else
+        std::memcpy(to, from, inline_job_size);
+}
+
+/// The key behind a timed job. REQUIRES: its alignment divides the object's size, or is the object's.
+std::size_t key_offset(const key_type& keys) noexcept {
+    return (sizeof(timed_job) + keys.alignment - 1) / keys.alignment * keys.alignment;
+}
+std::align_val_t alignment_of(const key_type& keys) noexcept {
+    return std::align_val_t(keys.alignment > alignof(timed_job) ? keys.alignment : alignof(timed_job));
+}
+void* key_of(timed_job& t, const key_type& keys) noexcept { return reinterpret_cast<std::byte*>(&t) + key_offset(keys); }
+
+void* allocate(std::size_t size, std::align_val_t alignment) {
+    return static_cast<std::size_t>(alignment) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__ ? ::operator new(size)
+                                                                                  : ::operator new(size, alignment);
+}
+void deallocate(void* memory, std::align_val_t alignment) noexcept {
+    if (static_cast<std::size_t>(alignment) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__)
+        ::operator delete(memory);
+    else
+        ::operator delete(memory, alignment);
+}
+
+/// Hands the job of one that runs once to its lane.
+struct hand_over final : job_source {
+    timed_job& t;
+    explicit hand_over(timed_job& from) noexcept : t(from) {
+        was_accepted = tries_again = true;
+        ops = t.ops;
+        store = [](job_source& self, void* storage) {
+            timed_job& moved = static_cast<hand_over&>(self).t;
+            move_job(static_cast<std::byte*>(storage), moved.storage, *moved.ops);
+            moved.ops = nullptr; // under the shard's lock: it is delivered
+        };
+    }
+};
+
+/// A beat, as it lies in the lane.
+class beat {
+  public:
+    beat(pool_core& core, timed_job& of) noexcept : core_(&core), of_(&of) {}
+    beat(beat&& other) noexcept : core_(other.core_), of_(std::exchange(other.of_, nullptr)) {}
+    beat& operator=(beat&&) = delete;
+    ~beat() {
+        if (of_ == nullptr)
+            return;
+        of_->repeated().beat_waits.store(false, std::memory_order_release); // pairs with the acquire in fire_beat
+        core_->drop_timed(*of_);
+    }
+    void run(const running_job& job) {
+        if (!core_->is_taken_back(*of_))
+            of_->repeated().ops->run(of_->repeated().storage, job);
+    }
+
+  private:
+    pool_core* core_;
+    timed_job* of_;
+};
+
+constexpr job_ops beat_ops = {
+    [](void* storage, const running_job& job) { static_cast<beat*>(storage)->run(job); },
+    [](void* storage) { static_cast<beat*>(storage)->~beat(); },
+    nullptr, // its bytes may be copied
+};
+
+} // namespace
+
+// --- Submitting ------------------------------------------------------------------------------------------------------
+
+scheduled schedule(pool_core& core, const key_view& key, job_source& job, const job_options& how,
+                   std::chrono::steady_clock::time_point when, std::chrono::nanoseconds period) {
+    return core.schedule(key, job, how, when, period);
+}
+
+std::chrono::steady_clock::time_point pool_now(const pool_core& core) noexcept { return core.time.now(); }
+
+scheduled pool_core::schedule(const key_view& key, job_source& job, const job_options& how, timers::time_point when,
+                              std::chrono::nanoseconds period) {
+    if (is_forked())
+        return {submit_status::stopped, nullptr};
+    const auto& keys = maker.keys;
+    const auto alignment = alignment_of(keys);
+    const auto [s, hash] = place_of(key);
+    std::unique_ptr<repetition> repeated;
+    if (period > period.zero())
+        repeated.reset(new repetition{period, when, nullptr, {}});
+    void* const memory = allocate(key_offset(keys) + keys.size, alignment);
+    auto* const t = new (memory) timed_job;
+    const auto undo = [&] {
+        t->~timed_job();
+        deallocate(memory, alignment);
+    };
+    try {
+        keys.construct(key_of(*t, keys), key.view);
+    } catch (...) {
+        undo();
+        throw;
+    }
+    t->shard = static_cast<std::uint16_t>(&s - shards.data());
+    t->on_stop = how.on_stop;
+    t->repeats = repeated != nullptr;
+    t->fire = [](pool_core& self, pool_timer& due) noexcept {
+        auto& timed = static_cast<timed_job&>(due);
+        if (timed.repeats)
+            self.fire_beat(timed);
+        else
+            self.deliver_timed(timed);
+    };
+    submit_status refusal = submit_status::accepted;
+    bool wake = false;
+    try {
+        const std::lock_guard lock(s.lock);
+        if (s.closed)
+            refusal = submit_status::stopped;
+        else if (timed_.load(std::memory_order_relaxed) >= settings.timer_capacity) // about right is right enough
+            refusal = submit_status::full;
+        if (refusal == submit_status::accepted) {
+            job.store(job, repeated ? repeated->storage : t->storage);
+            if (repeated) {
+                repeated->ops = job.ops;
+                new (t->storage) repetition*(repeated.release());
+            } else {
+                t->ops = job.ops;
+                ++s.accepted;
+                ++s.timed;
+            }
+            timed_.fetch_add(1, std::memory_order_relaxed); // a count by itself
+            t->references = 2;
+            t->listed = true;
+            t->next_of_shard = s.first_timed;
+            if (s.first_timed != nullptr)
+                s.first_timed->previous_of_shard = t;
+            s.first_timed = t;
+            wake = time.add(*t, when);
+        }
+    } catch (...) {
+        keys.destroy(key_of(*t, keys));
+        undo();
+        throw;
+    }
+    if (refusal != submit_status::accepted) {
+        keys.destroy(key_of(*t, keys));
+        undo();
+        s.rejected.fetch_add(1, std::memory_order_relaxed); // a figure by itself
+        return {refusal, nullptr};
+    }
+    if (wake)
+        poke_keeper();
+    return {submit_status::accepted, t};
+}
+
+// --- Its end ----------------------------------------------------------------------------------------------------------
+
+/// REQUIRES: the shard's lock.
+void pool_core::unlist_locked(shard& s, timed_job& t) noexcept {
+    t.listed = false;
+    (t.previous_of_shard != nullptr ? t.previous_of_shard->next_of_shard : s.first_timed) = t.next_of_shard;
+    if (t.next_of_shard != nullptr)
+        t.next_of_shard->previous_of_shard = t.previous_of_shard;
+    timed_.fetch_sub(1, std::memory_order_relaxed); // see schedule
+    if (!t.repeats)
+        --s.timed;
+    tell_drainers_locked(s);
+}
+
+void pool_core::drop_timed(timed_job& t) noexcept {
+    {
+        const std::lock_guard lock(shards[t.shard].lock);
+        if (--t.references > 0)
+            return;
+    }
+    const auto& keys = maker.keys;
+    if (t.repeats) {
+        repetition* const r = &t.repeated();
+        destroy_callable(key_of(t, keys), r->ops, r->storage);
+        delete r;
+    } else if (t.ops != nullptr) {
+        destroy_callable(key_of(t, keys), t.ops, t.storage);
+    }
+    keys.destroy(key_of(t, keys));
+    t.~timed_job();
+    deallocate(&t, alignment_of(keys));
+}
+
+/// Reports one that will not run. REQUIRES: no lock held; unlisted; the caller has the list's reference.
+void pool_core::discard_timed(timed_job& t, discard_reason why) noexcept {
+    if (!t.repeats)
+        report_discard(key_of(t, maker.keys), why);
+    drop_timed(t);
+}
+
+/// Takes it back, if that can still be done. True: the caller has to discard it. REQUIRES: the shard's lock.
+bool pool_core::take_back_locked(shard& s, timed_job& t, bool by_stop) noexcept {
+    t.by_stop |= by_stop && !t.taken_back;
+    t.taken_back = true;
+    if (!time.remove(t))
+        return false; // the keeper has it, and looks at the mark
+    if (!t.repeats)
+        ++s.discarded;
+    unlist_locked(s, t);
+    return true;
+}
+
+bool pool_core::cancel_timed(timed_job& t) noexcept {
+    if (is_forked())
+        return false;
+    shard& s = shards[t.shard];
+    {
+        const std::lock_guard lock(s.lock);
+        if (!t.listed || t.taken_back || (!t.repeats && t.ops == nullptr))
+            return false;
+        if (!take_back_locked(s, t, false))
+            return true;
+    }
+    discard_timed(t, discard_reason::cancelled);
+    return true;
+}
+
+bool pool_core::is_taken_back(timed_job& t) noexcept {
+    const std::lock_guard lock(shards[t.shard].lock);
+    return t.taken_back;
+}
+
+/// Takes back the timed jobs of a shard for which `choose(key)` is true; those that must run are brought forward
+/// instead, by stop(). Returns how many that run once were discarded. REQUIRES: no lock held.
+template <class Choose>
+std::size_t pool_core::take_back_timed(shard& s, Choose choose, discard_reason why) {
+    const bool by_stop = why == discard_reason::stopped;
+    std::size_t discarded = 0;
+    for (timed_job* chosen = nullptr;;) {
+        bool runs = false;
+        {
+            const std::lock_guard lock(s.lock);
+            // From the front each time: the list may have changed. What is the keeper's is marked, and not met again.
+            for (chosen = s.first_timed; chosen != nullptr; chosen = chosen->next_of_shard) {
+                if (chosen->taken_back || !choose(key_of(*chosen, maker.keys)))
+                    continue;
+                runs = by_stop && !chosen->repeats && chosen->on_stop == stop_action::run;
+                if (runs ? time.remove(*chosen) : take_back_locked(s, *chosen, by_stop))
+                    break;
+            }
+        }
+        if (chosen == nullptr)
+            return discarded;
+        if (runs) {
+            deliver_timed(*chosen);
+        } else {
+            discarded += chosen->repeats ? 0 : 1;
+            discard_timed(*chosen, why);
+        }
+    }
+}
+
+void pool_core::discard_all_timed(shard& s) noexcept {
+    const auto count = take_back_timed(s, [](const void*) { return true; }, discard_reason::stopped);
+    discarded_by_stop_.fetch_add(count, std::memory_order_relaxed); // a figure, read after the join
+}
+
+std::size_t pool_core::cancel_timed(shard& s, const key_view& key) {
+    {
+        const std::lock_guard lock(s.lock);
+        if (s.first_timed == nullptr)
+            return 0;
+    }
+    const auto has_key = [&](const void* stored) { return maker.keys.equal(maker.functions.get(), stored, key.view); };
+    return take_back_timed(s, has_key, discard_reason::cancelled);
+}
+
+/// Whether a job of the key waits for its time. REQUIRES: the shard's lock.
+bool pool_core::has_timed_locked(const shard& s, const key_view& key) const {
+    for (timed_job* t = s.first_timed; t != nullptr; t = t->next_of_shard)
+        if (!t->repeats && maker.keys.equal(maker.functions.get(), key_of(*t, maker.keys), key.view))
+            return true;
+    return false;
+}
+
+// --- Its time --------------------------------------------------------------------------------------------------------
+
+/// Submits a job under the key of a timed one, without waiting.
+submit_result pool_core::submit_for_timed(timed_job& t, job_source& job) noexcept {
+    struct call {
+        pool_core& core;
+        job_source& job;
+        const job_options how;
+        std::uint64_t hash;
+        submit_result answer;
+    } c{*this, job, {.on_stop = t.on_stop}, 0, submit_status::full};
+    try {
+        const void* const key = key_of(t, maker.keys);
+        c.hash = maker.keys.hash(maker.functions.get(), key);
+        maker.keys.look(key, &c, [](void* self, const void* view) {
+            auto& to = *static_cast<call*>(self);
+            to.answer = to.core.submit(key_view{view, to.hash}, to.job, to.how, {patience::none});
+        });
+    } catch (...) { // NOLINT(bugprone-empty-catch): no memory for the lane is no room
+    }
+    return c.answer;
+}
+
+/// One try to hand it over. False when there is no room yet.
+bool pool_core::try_to_deliver(timed_job& t) noexcept {
+    shard& s = shards[t.shard];
+    auto why = discard_reason::no_room;
+    bool discards = false;
+    {
+        const std::lock_guard lock(s.lock);
+        if (t.taken_back) {
+            discards = true;
+            why = t.by_stop ? discard_reason::stopped : discard_reason::cancelled;
+        }
+    }
+    if (!discards) {
+        hand_over source(t);
+        const auto answer = submit_for_timed(t, source);
+        if (answer == submit_status::full && settings.when_full != overflow::reject)
+            return false;
+        discards = !answer;
+    }
+    {
+        const std::lock_guard lock(s.lock);
+        if (discards)
+            ++s.discarded;
+        unlist_locked(s, t);
+    }
+    if (discards) {
+        if (why == discard_reason::stopped)
+            discarded_by_stop_.fetch_add(1, std::memory_order_relaxed); // a figure, read after the join
+        discard_timed(t, why);
+    } else {
+        drop_timed(t);
+    }
+    return true;
+}
+
+void pool_core::deliver_timed(timed_job& t) noexcept {
+    if (is_forked() || try_to_deliver(t))
+        return;
+    struct retry final : delivery {
+        pool_core& core;
+        timed_job& t;
+        retry(pool_core& self, timed_job& job) noexcept : core(self), t(job) {
+            attempt = [](delivery& d) noexcept {
+                auto& r = static_cast<retry&>(d);
+                if (!r.core.try_to_deliver(r.t))
+                    return false;
+                delete &r;
+                return true;
+            };
+        }
+    };
+    if (auto* const again = new (std::nothrow) retry(*this, t))
+        postpone(*again);
+    else
+        static_cast<void>(time.add(t, time.now() + std::chrono::milliseconds(1))); // called by the keeper, or it polls
+}
+
+void pool_core::fire_beat(timed_job& t) noexcept {
+    repetition& r = t.repeated();
+    shard& s = shards[t.shard];
+    const auto ends_locked = [&] {
+        if (!t.taken_back && !s.closed)
+            return false;
+        t.taken_back = true;
+        unlist_locked(s, t);
+        return true;
+    };
+    bool ended = false;
+    {
+        const std::lock_guard lock(s.lock);
+        ended = ends_locked();
+        if (!ended)
+            ++t.references; // the beat's
+    }
+    if (!ended) {
+        bool given = false;
+        // acquire pairs with the release at a beat's end.
+        if (!r.beat_waits.exchange(true, std::memory_order_acquire)) {
+            struct source final : job_source {
+                beat made;
+                explicit source(beat b) noexcept : made(std::move(b)) {
+                    tries_again = true;
+                    ops = &beat_ops;
+                    store = [](job_source& self, void* storage) {
+                        new (storage) beat(std::move(static_cast<source&>(self).made));
+                    };
+                }
+            } from(beat(*this, t)); // if it is not accepted, it ends itself
+            given = submit_for_timed(t, from).accepted();
+        } else {
+            drop_timed(t);
+        }
+        // No drift: beats are whole periods after the first. Those whose time is over are passed over.
+        const auto now = time.now();
+        std::uint64_t passed = 1;
+        if (now >= r.next + r.period)
+            passed += static_cast<std::uint64_t>((now - r.next) / r.period);
+        r.next += r.period * static_cast<std::int64_t>(passed);
+        r.missed.fetch_add(passed - (given ? 1 : 0), std::memory_order_relaxed); // a figure by itself
+        const std::lock_guard lock(s.lock);
+        ended = ends_locked();
+        if (!ended)
+            static_cast<void>(time.add(t, r.next)); // by the keeper, which looks again before it sleeps
+    }
+    if (ended)
+        discard_timed(t, discard_reason::cancelled);
+}
+
+} // namespace taskpool::detail
+
+namespace taskpool {
+
+timer::timer(std::shared_ptr<detail::pool_core> core, detail::timed_job* job) noexcept
+    : answer_(submit_status::accepted), core_(std::move(core)), job_(job) {}
+
+timer& timer::operator=(timer&& other) noexcept {
+    std::swap(answer_, other.answer_);
+    std::swap(core_, other.core_);
+    std::swap(job_, other.job_);
+    return *this;
+}
+
+timer::~timer() {
+    if (job_ != nullptr && !core_->is_forked())
+        core_->drop_timed(*job_);
+}
+
+bool timer::cancel() noexcept { return job_ != nullptr && core_->cancel_timed(*job_); }
+
+std::uint64_t timer::missed() const noexcept {
+    // relaxed: a figure by itself.
+    return job_ != nullptr && job_->repeats ? job_->repeated().missed.load(std::memory_order_relaxed) : 0;
+}
+
+} // namespace taskpool
