@@ -335,7 +335,7 @@ cut_jobs pool_core::cut_waiting_locked(shard& s, lane& l) noexcept {
     const auto discarded = cut.count - cut.resumptions;
     s.discarded += discarded;
     s.budget += discarded;
-    if (!l.has_job) {
+    if (!l.has_job && l.state == lane_state::active) {
         l.left_behind = true;
         go_idle_locked(s, l);
     }
@@ -398,6 +398,7 @@ void pool_core::release_hold(job_extras& e) noexcept {
 bool pool_core::end_job_with_extras(lane& l, worker& by) noexcept {
     shard& s = shard_of(l);
     job_extras* ended = nullptr;
+    bool requeue = false;
     {
         const std::lock_guard shard_lock(s.lock);
         const std::lock_guard lock(l.head_lock);
@@ -419,14 +420,15 @@ bool pool_core::end_job_with_extras(lane& l, worker& by) noexcept {
             l.left_behind = false;
             ++s.suspended;
             return false;
+        } else {
+            requeue = true; // what the coroutine waited for has come meanwhile
         }
     }
-    if (ended != nullptr) {
+    if (ended != nullptr)
         ended->end(*ended);
-        return true;
-    }
-    enqueue(l, clock.now()); // what the coroutine waited for has come meanwhile
-    return false;
+    if (requeue)
+        enqueue(l, clock.now());
+    return !requeue;
 }
 
 /// A coroutine of the lane can go on. Whether the caller must queue the lane. REQUIRES: both locks; nobody else resumes
