@@ -359,6 +359,10 @@ void pool_core::tell_drainers_locked(shard& s) noexcept {
     if (!s.idle_wanted && (!s.drained_wanted || s.active > 0 || s.timed > 0))
         return;
     s.idle_wanted = s.drained_wanted = false;
+    tell_drainers();
+}
+
+void pool_core::tell_drainers() noexcept {
     const std::lock_guard lock(quiet_);
     ++quiet_epoch_;
     quiet_changed_.notify_all();
@@ -513,6 +517,8 @@ void pool_core::deliver(delivery& what) noexcept {
 }
 
 void pool_core::postpone(delivery& what) noexcept {
+    // relaxed: what drain() must not miss is ordered by the shards' locks, in which the job that leads here ends later.
+    undelivered_.fetch_add(1, std::memory_order_relaxed);
     {
         const std::lock_guard lock(deliveries_mutex_);
         what.next = nullptr;
@@ -535,14 +541,20 @@ bool pool_core::retry_deliveries() noexcept {
     }
     delivery* first = nullptr;
     delivery* last = nullptr;
+    std::size_t delivered = 0;
     while (all != nullptr) {
         delivery& d = *std::exchange(all, all->next);
-        if (d.attempt(d))
+        if (d.attempt(d)) {
+            ++delivered;
             continue;
+        }
         d.next = nullptr;
         (last != nullptr ? last->next : first) = &d;
         last = &d;
     }
+    // release pairs with the acquire in wait_until_drained: what was delivered is in its lane.
+    if (delivered > 0 && undelivered_.fetch_sub(delivered, std::memory_order_release) == delivered)
+        tell_drainers();
     const std::lock_guard lock(deliveries_mutex_);
     if (first != nullptr) { // before those that have come meanwhile
         last->next = first_delivery_;
@@ -568,7 +580,7 @@ bool pool_core::drain(patience wait) {
 bool pool_core::wait_until_drained(patience wait) {
     // Idle twice with nothing accepted in between: then all shards were idle at one moment.
     const auto look = [&](std::uint64_t& accepted) {
-        bool idle = true;
+        bool idle = undelivered_.load(std::memory_order_acquire) == 0; // see retry_deliveries
         accepted = 0;
         for (auto& s : shards) {
             const std::lock_guard lock(s.lock);
