@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Results and exceptions of jobs.
 #include <chrono>
+#include <future>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -58,6 +59,17 @@ bool may_be_waited_for_in_jobs() {
     return total.get() == 42;
 }
 
+/// What comes next, under a key of its own, with nobody waiting.
+bool may_be_followed() {
+    taskpool::task_pool pool;
+    taskpool::future<std::string> receipt = pool.async("account-1", [] { return 42; })
+                                                .then("mailer", [](int amount) { // a job of "mailer"
+                                                    return "paid " + std::to_string(amount);
+                                                });
+    std::future<int> plain = pool.async("account-2", [] { return 7; }); // for interfaces that want one
+    return receipt.get() == "paid 42" && plain.get() == 7;
+}
+
 /// A wait that could never end is an error at once.
 bool never_hangs() {
     taskpool::task_pool pool;
@@ -77,6 +89,7 @@ bool never_hangs() {
 
 int main() {
     const bool right =
-        gives_results_and_exceptions() && tells_what_never_ran() && may_be_waited_for_in_jobs() && never_hangs();
+        gives_results_and_exceptions() && tells_what_never_ran() && may_be_waited_for_in_jobs() &&
+        may_be_followed() && never_hangs();
     return right ? 0 : 1;
 }
