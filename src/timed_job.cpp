@@ -41,7 +41,9 @@ void deallocate(void* memory, std::align_val_t alignment) noexcept {
         ::operator delete(memory, alignment);
 }
 
-/// Hands the job of one that runs once to its lane.
+struct was_taken_back {};
+
+/// Hands the job of one that runs once to its lane, unless it is taken back first: the shard's lock decides.
 struct hand_over final : job_source {
     timed_job& t;
     explicit hand_over(timed_job& from) noexcept : t(from) {
@@ -49,8 +51,10 @@ struct hand_over final : job_source {
         ops = t.ops;
         store = [](job_source& self, void* storage) {
             timed_job& moved = static_cast<hand_over&>(self).t;
+            if (moved.taken_back)
+                throw was_taken_back();
             move_job(static_cast<std::byte*>(storage), moved.storage, *moved.ops);
-            moved.ops = nullptr; // under the shard's lock: it is delivered
+            moved.ops = nullptr; // it is delivered
         };
     }
 };
@@ -209,9 +213,10 @@ void pool_core::discard_timed(timed_job& t, discard_reason why) noexcept {
     drop_timed(t);
 }
 
-/// Takes it back, if that can still be done. True: the caller has to discard it. REQUIRES: the shard's lock.
+/// Takes it back. True: the caller has to discard it; else the keeper will. REQUIRES: the shard's lock; listed, neither
+/// taken back nor delivered.
 bool pool_core::take_back_locked(shard& s, timed_job& t, bool by_stop) noexcept {
-    t.by_stop |= by_stop && !t.taken_back;
+    t.by_stop = by_stop;
     t.taken_back = true;
     if (!time.remove(t))
         return false; // the keeper has it, and looks at the mark
@@ -227,7 +232,7 @@ bool pool_core::cancel_timed(timed_job& t) noexcept {
     shard& s = shards[t.shard];
     {
         const std::lock_guard lock(s.lock);
-        if (!t.listed || t.taken_back || (!t.repeats && t.ops == nullptr))
+        if (!t.listed || t.taken_back || is_delivered_locked(t))
             return false;
         if (!take_back_locked(s, t, false))
             return true;
@@ -236,32 +241,37 @@ bool pool_core::cancel_timed(timed_job& t) noexcept {
     return true;
 }
 
+/// Whether its lane has it, though it may still be listed. REQUIRES: the shard's lock.
+bool pool_core::is_delivered_locked(const timed_job& t) noexcept { return !t.repeats && t.ops == nullptr; }
+
 bool pool_core::is_taken_back(timed_job& t) noexcept {
     const std::lock_guard lock(shards[t.shard].lock);
     return t.taken_back;
 }
 
 /// Takes back the timed jobs of a shard for which `choose(key)` is true; those that must run are brought forward
-/// instead, by stop(). Returns how many that run once were discarded. REQUIRES: no lock held.
+/// instead, by stop(). Returns how many that run once were discarded, and how many the keeper will. REQUIRES: no lock held.
 template <class Choose>
-std::size_t pool_core::take_back_timed(shard& s, Choose choose, discard_reason why) {
+std::pair<std::size_t, std::size_t> pool_core::take_back_timed(shard& s, Choose choose, discard_reason why) {
     const bool by_stop = why == discard_reason::stopped;
     std::size_t discarded = 0;
+    std::size_t marked = 0;
     for (timed_job* chosen = nullptr;;) {
         bool runs = false;
         {
             const std::lock_guard lock(s.lock);
             // From the front each time: the list may have changed. What is the keeper's is marked, and not met again.
             for (chosen = s.first_timed; chosen != nullptr; chosen = chosen->next_of_shard) {
-                if (chosen->taken_back || !choose(key_of(*chosen, maker.keys)))
+                if (chosen->taken_back || is_delivered_locked(*chosen) || !choose(key_of(*chosen, maker.keys)))
                     continue;
                 runs = by_stop && !chosen->repeats && chosen->on_stop == stop_action::run;
                 if (runs ? time.remove(*chosen) : take_back_locked(s, *chosen, by_stop))
                     break;
+                marked += runs || chosen->repeats ? 0 : 1;
             }
         }
         if (chosen == nullptr)
-            return discarded;
+            return {discarded, marked};
         if (runs) {
             deliver_timed(*chosen);
         } else {
@@ -272,7 +282,7 @@ std::size_t pool_core::take_back_timed(shard& s, Choose choose, discard_reason w
 }
 
 void pool_core::discard_all_timed(shard& s) noexcept {
-    const auto count = take_back_timed(s, [](const void*) { return true; }, discard_reason::stopped);
+    const auto count = take_back_timed(s, [](const void*) { return true; }, discard_reason::stopped).first;
     discarded_by_stop_.fetch_add(count, std::memory_order_relaxed); // a figure, read after the join
 }
 
@@ -283,7 +293,8 @@ std::size_t pool_core::cancel_timed(shard& s, const key_view& key) {
             return 0;
     }
     const auto has_key = [&](const void* stored) { return maker.keys.equal(maker.functions.get(), stored, key.view); };
-    return take_back_timed(s, has_key, discard_reason::cancelled);
+    const auto [discarded, marked] = take_back_timed(s, has_key, discard_reason::cancelled);
+    return discarded + marked;
 }
 
 /// Whether a job of the key waits for its time. REQUIRES: the shard's lock.
@@ -312,7 +323,8 @@ submit_result pool_core::submit_for_timed(timed_job& t, job_source& job) noexcep
             auto& to = *static_cast<call*>(self);
             to.answer = to.core.submit(key_view{view, to.hash}, to.job, to.how, {patience::none});
         });
-    } catch (...) { // NOLINT(bugprone-empty-catch): no memory for the lane is no room
+    } catch (const was_taken_back&) { // NOLINT(bugprone-empty-catch): the caller finds the mark
+    } catch (...) {                   // NOLINT(bugprone-empty-catch): no memory for the lane is no room
     }
     return c.answer;
 }
@@ -320,26 +332,20 @@ submit_result pool_core::submit_for_timed(timed_job& t, job_source& job) noexcep
 /// One try to hand it over. False when there is no room yet.
 bool pool_core::try_to_deliver(timed_job& t) noexcept {
     shard& s = shards[t.shard];
-    auto why = discard_reason::no_room;
+    hand_over source(t);
+    const auto answer = submit_for_timed(t, source).status();
     bool discards = false;
+    auto why = discard_reason::no_room;
     {
         const std::lock_guard lock(s.lock);
-        if (t.taken_back) {
+        if (t.ops != nullptr) {
+            if (t.taken_back)
+                why = t.by_stop ? discard_reason::stopped : discard_reason::cancelled;
+            else if (answer == submit_status::full && settings.when_full != overflow::reject)
+                return false;
             discards = true;
-            why = t.by_stop ? discard_reason::stopped : discard_reason::cancelled;
-        }
-    }
-    if (!discards) {
-        hand_over source(t);
-        const auto answer = submit_for_timed(t, source);
-        if (answer == submit_status::full && settings.when_full != overflow::reject)
-            return false;
-        discards = !answer;
-    }
-    {
-        const std::lock_guard lock(s.lock);
-        if (discards)
             ++s.discarded;
+        }
         unlist_locked(s, t);
     }
     if (discards) {
