@@ -226,6 +226,10 @@ bool pool_core::sweep(std::size_t shards_to_do) noexcept {
     for (; shards_to_do > 0; --shards_to_do) {
         shard& s = shards[sweep_shard_];
         sweep_shard_ = (sweep_shard_ + 1) & (shards.size() - 1);
+        {
+            const std::lock_guard lock(s.lock);
+            s.timed_jobs.shrink();
+        }
         for (bool more = true; more;) {
             const std::lock_guard lock(s.lock);
             more = !s.frozen && s.table.sweep_locked(sweep_stride) > 0;

@@ -237,7 +237,7 @@ std::size_t pool_core::cancel(const key_view& key) {
     if (is_forked())
         return 0;
     const auto [s, hash] = place_of(key);
-    const auto timed = cancel_timed(s, key);
+    const auto timed = cancel_timed(s, key, hash);
     lane* l = nullptr;
     cut_jobs cut;
     bool ready = false;
@@ -605,7 +605,7 @@ bool pool_core::drain(const key_view& key, patience wait) {
     bool needs_thread = true;
     {
         const std::lock_guard lock(s.lock);
-        const bool timed = has_timed_locked(s, key);
+        const bool timed = has_timed_locked(s, key, hash);
         l = timed ? &s.table.find_or_make_locked(key, hash, static_cast<std::uint16_t>(&s - shards.data()))
                   : s.table.find_locked(key, hash);
         if (l == nullptr || (l->state == lane_state::idle && !timed))
@@ -626,7 +626,7 @@ bool pool_core::drain(const key_view& key, patience wait) {
         lock.unlock();
         {
             const std::lock_guard shard_lock(s.lock);
-            if (l->state == lane_state::idle && !has_timed_locked(s, key))
+            if (l->state == lane_state::idle && !has_timed_locked(s, key, hash))
                 return true;
             s.idle_wanted = true;
         }

@@ -160,12 +160,12 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     void unlist_locked(shard& s, timed_job& t) noexcept;
     void discard_timed(timed_job& t, discard_reason why) noexcept;
     bool take_back_locked(shard& s, timed_job& t, bool by_stop) noexcept;
-    template <class Choose>
-    std::pair<std::size_t, std::size_t> take_back_timed(shard& s, Choose choose, discard_reason why);
+    std::pair<std::size_t, std::size_t> take_back_timed(shard& s, const key_view* key, std::uint32_t hash);
     static bool is_delivered_locked(const timed_job& t) noexcept;
     void discard_all_timed(shard& s) noexcept;
-    std::size_t cancel_timed(shard& s, const key_view& key);
-    bool has_timed_locked(const shard& s, const key_view& key) const;
+    std::size_t cancel_timed(shard& s, const key_view& key, std::uint32_t hash);
+    bool has_key(const timed_job& t, const key_view& key) const;
+    bool has_timed_locked(const shard& s, const key_view& key, std::uint32_t hash) const;
     void tell_drainers_locked(shard& s) noexcept;
 
     void begin_stop() noexcept;

@@ -2,6 +2,7 @@
 #include "timed_job.hpp"
 
 #include <cstring>
+#include <exception>
 #include <mutex>
 #include <new>
 #include <utility>
@@ -13,6 +14,8 @@
 namespace taskpool::detail {
 
 namespace {
+
+constexpr std::size_t taken_under_one_lock = 256; // timed jobs
 
 void move_job(std::byte* to, std::byte* from, const job_ops& ops) noexcept {
     if (ops.relocate != nullptr)
@@ -29,6 +32,9 @@ std::align_val_t alignment_of(const key_type& keys) noexcept {
     return std::align_val_t(keys.alignment > alignof(timed_job) ? keys.alignment : alignof(timed_job));
 }
 void* key_of(timed_job& t, const key_type& keys) noexcept { return reinterpret_cast<std::byte*>(&t) + key_offset(keys); }
+const void* key_of(const timed_job& t, const key_type& keys) noexcept {
+    return reinterpret_cast<const std::byte*>(&t) + key_offset(keys);
+}
 
 void* allocate(std::size_t size, std::align_val_t alignment) {
     return static_cast<std::size_t>(alignment) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__ ? ::operator new(size)
@@ -120,6 +126,7 @@ scheduled pool_core::schedule(const key_view& key, job_source& job, const job_op
         undo();
         throw;
     }
+    t->hash = hash;
     t->shard = static_cast<std::uint16_t>(&s - shards.data());
     t->on_stop = how.on_stop;
     t->repeats = repeated != nullptr;
@@ -151,10 +158,7 @@ scheduled pool_core::schedule(const key_view& key, job_source& job, const job_op
             timed_.fetch_add(1, std::memory_order_relaxed); // a count by itself
             t->references = 2;
             t->listed = true;
-            t->next_of_shard = s.first_timed;
-            if (s.first_timed != nullptr)
-                s.first_timed->previous_of_shard = t;
-            s.first_timed = t;
+            s.timed_jobs.add(*t);
             wake = time.add(*t, when);
         }
     } catch (...) {
@@ -178,9 +182,7 @@ scheduled pool_core::schedule(const key_view& key, job_source& job, const job_op
 /// REQUIRES: the shard's lock.
 void pool_core::unlist_locked(shard& s, timed_job& t) noexcept {
     t.listed = false;
-    (t.previous_of_shard != nullptr ? t.previous_of_shard->next_of_shard : s.first_timed) = t.next_of_shard;
-    if (t.next_of_shard != nullptr)
-        t.next_of_shard->previous_of_shard = t.previous_of_shard;
+    s.timed_jobs.remove(t);
     timed_.fetch_sub(1, std::memory_order_relaxed); // see schedule
     if (!t.repeats)
         --s.timed;
@@ -249,58 +251,88 @@ bool pool_core::is_taken_back(timed_job& t) noexcept {
     return t.taken_back;
 }
 
-/// Takes back the timed jobs of a shard for which `choose(key)` is true; those that must run are brought forward
-/// instead, by stop(). Returns how many that run once were discarded, and how many the keeper will. REQUIRES: no lock held.
-template <class Choose>
-std::pair<std::size_t, std::size_t> pool_core::take_back_timed(shard& s, Choose choose, discard_reason why) {
-    const bool by_stop = why == discard_reason::stopped;
+/// Takes back the timed jobs of a shard: those of a key, or all but those that stop() must run. Returns how many that run
+/// once were discarded, and how many the keeper will discard. REQUIRES: no lock held. Throws what comparing keys throws.
+std::pair<std::size_t, std::size_t> pool_core::take_back_timed(shard& s, const key_view* key, std::uint32_t hash) {
+    const bool by_stop = key == nullptr;
     std::size_t discarded = 0;
     std::size_t marked = 0;
-    for (timed_job* chosen = nullptr;;) {
-        bool runs = false;
-        {
-            const std::lock_guard lock(s.lock);
-            // From the front each time: the list may have changed. What is the keeper's is marked, and not met again.
-            for (chosen = s.first_timed; chosen != nullptr; chosen = chosen->next_of_shard) {
-                if (chosen->taken_back || is_delivered_locked(*chosen) || !choose(key_of(*chosen, maker.keys)))
-                    continue;
-                runs = by_stop && !chosen->repeats && chosen->on_stop == stop_action::run;
-                if (runs ? time.remove(*chosen) : take_back_locked(s, *chosen, by_stop))
-                    break;
-                marked += runs || chosen->repeats ? 0 : 1;
+    timed_job* taken = nullptr; // by `next`, which is ours once the timer is unlinked
+    std::size_t most = 0;
+    const auto take_chain_locked = [&](timed_job* t) {
+        while (t != nullptr && most > 0) {
+            timed_job& chosen = *std::exchange(t, t->next_in_chain);
+            if (chosen.taken_back || is_delivered_locked(chosen))
+                continue;
+            if (by_stop ? !chosen.repeats && chosen.on_stop == stop_action::run
+                        : chosen.hash != hash || !has_key(chosen, *key))
+                continue;
+            if (take_back_locked(s, chosen, by_stop)) {
+                chosen.next = std::exchange(taken, &chosen);
+                --most;
+            } else {
+                marked += chosen.repeats ? 0 : 1;
             }
         }
-        if (chosen == nullptr)
-            return {discarded, marked};
-        if (runs) {
-            deliver_timed(*chosen);
-        } else {
-            discarded += chosen->repeats ? 0 : 1;
-            discard_timed(*chosen, why);
+    };
+    std::exception_ptr error;
+    do {
+        most = taken_under_one_lock;
+        {
+            const std::lock_guard lock(s.lock);
+            try {
+                if (by_stop)
+                    for (std::size_t i = 0; i < s.timed_jobs.chains(); ++i)
+                        take_chain_locked(s.timed_jobs.chain(i));
+                else
+                    take_chain_locked(s.timed_jobs.chain_of(hash));
+            } catch (...) {
+                error = std::current_exception();
+            }
         }
-    }
+        while (taken != nullptr) {
+            timed_job& t = *std::exchange(taken, static_cast<timed_job*>(taken->next));
+            discarded += t.repeats ? 0 : 1;
+            discard_timed(t, by_stop ? discard_reason::stopped : discard_reason::cancelled);
+        }
+    } while (most == 0 && !error);
+    if (error)
+        std::rethrow_exception(error);
+    return {discarded, marked};
 }
 
+/// Discards a shard's timed jobs, but for those that must run, which are brought forward.
 void pool_core::discard_all_timed(shard& s) noexcept {
-    const auto count = take_back_timed(s, [](const void*) { return true; }, discard_reason::stopped).first;
+    const auto count = take_back_timed(s, nullptr, 0).first;
     discarded_by_stop_.fetch_add(count, std::memory_order_relaxed); // a figure, read after the join
+    for (;;) {
+        timed_job* must_run = nullptr;
+        {
+            const std::lock_guard lock(s.lock);
+            for (std::size_t i = 0; i < s.timed_jobs.chains() && must_run == nullptr; ++i)
+                for (must_run = s.timed_jobs.chain(i); must_run != nullptr; must_run = must_run->next_in_chain)
+                    if (!must_run->repeats && time.remove(*must_run))
+                        break;
+        }
+        if (must_run == nullptr)
+            return;
+        deliver_timed(*must_run);
+    }
 }
 
-std::size_t pool_core::cancel_timed(shard& s, const key_view& key) {
-    {
-        const std::lock_guard lock(s.lock);
-        if (s.first_timed == nullptr)
-            return 0;
-    }
-    const auto has_key = [&](const void* stored) { return maker.keys.equal(maker.functions.get(), stored, key.view); };
-    const auto [discarded, marked] = take_back_timed(s, has_key, discard_reason::cancelled);
+std::size_t pool_core::cancel_timed(shard& s, const key_view& key, std::uint32_t hash) {
+    const auto [discarded, marked] = take_back_timed(s, &key, hash);
     return discarded + marked;
 }
 
+bool pool_core::has_key(const timed_job& t, const key_view& key) const {
+    return maker.keys.equal(maker.functions.get(), key_of(t, maker.keys), key.view);
+}
+
 /// Whether a job of the key waits for its time. REQUIRES: the shard's lock.
-bool pool_core::has_timed_locked(const shard& s, const key_view& key) const {
-    for (timed_job* t = s.first_timed; t != nullptr; t = t->next_of_shard)
-        if (!t->repeats && maker.keys.equal(maker.functions.get(), key_of(*t, maker.keys), key.view))
+bool pool_core::has_timed_locked(const shard& s, const key_view& key, std::uint32_t hash) const {
+    for (const timed_job* t = s.timed_jobs.chain_of(hash); t != nullptr; t = t->next_in_chain)
+        if (!t->repeats && t->hash == hash && has_key(*t, key))
             return true;
     return false;
 }

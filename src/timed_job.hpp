@@ -36,17 +36,20 @@ struct repetition {
 };
 
 struct timed_job : pool_timer {
-    // --- Under the shard's lock
-    timed_job* next_of_shard = nullptr;
-    timed_job* previous_of_shard = nullptr;
+    // --- Under the shard's lock: timed_index
+    timed_job* next_in_chain = nullptr;
+    timed_job* previous_in_chain = nullptr;
     // --- The owner's: who made it, then who unlinked the timer
     alignas(inline_job_alignment) std::byte storage[inline_job_size]; // of one that repeats: its repetition*
-    const job_ops* ops = nullptr;
+    const job_ops* ops = nullptr; // null from its delivery on, which happens under the shard's lock
+    // --- Constant
+    std::uint32_t hash = 0; // as for the lane table
+    std::uint16_t shard = 0;
+    stop_action on_stop : 2 = stop_action::discard;
+    bool repeats : 1 = false;
+    std::uint8_t : 0; // what follows may be written while those are read
     // --- Under the shard's lock
-    std::uint32_t references = 1; // the list's, those of handles, and of a beat
-    std::uint16_t shard = 0;      // constant
-    stop_action on_stop : 2 = stop_action::discard; // constant
-    bool repeats : 1 = false;     // constant
+    std::uint8_t references : 2 = 1; // the list's, the handle's, and a beat's
     bool listed : 1 = false;
     bool taken_back : 1 = false;
     bool by_stop : 1 = false; // taken back by stop()
