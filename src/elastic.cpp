@@ -92,6 +92,7 @@ bool pool_core::keeper_tick() noexcept {
     if (std::lock_guard lock(workers_mutex_); threads_running_ == 0)
         return true; // start() is still at it
     const bool fired = time.fire_due(*this) > 0;
+    const bool due = deliver_due();
     const bool delivering = retry_deliveries();
     retry_resumptions();
     for (std::size_t i = 0; i < queues.size(); ++i) {
@@ -131,7 +132,7 @@ bool pool_core::keeper_tick() noexcept {
         sweep(std::max<std::size_t>(1, shards.size() / 64));
         retire_workers();
     }
-    return ready > 0 || submitters || moved || fired || delivering || workers_at.working() > limit;
+    return ready > 0 || submitters || moved || fired || due || delivering || workers_at.working() > limit;
 }
 
 /// Marks workers that have come to be blocked; how many.

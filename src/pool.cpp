@@ -187,6 +187,8 @@ void pool_core::begin_stop() noexcept {
         s.lock.unlock();
         discard_all_timed(s);
     }
+    time.bring_forward(); // jobs that must run
+    poke_keeper();
     retry_deliveries(); // they are refused now
 }
 
@@ -205,7 +207,7 @@ stop_report pool_core::stop() {
     const auto* const outer = std::exchange(stopping_here, this);
     begin_stop();
     stopping_here = outer;
-    if (!started_ && active_keys() > 0)
+    if (!started_ && (active_keys() > 0 || timed_jobs() > 0))
         start_locked(); // jobs that must run
     if (started_) {
         wait_until_drained({patience::for_ever});

@@ -139,6 +139,8 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     friend struct worker;
 
     enum class attempt { accepted, stopped, lane_full, pool_full };
+    submit_result submit_in(shard& s, std::uint32_t hash, const key_view& key, job_source& job, const job_options& how,
+                            patience wait);
     template <class Find>
     submit_result submit(shard& s, Find find, job_source& job, const job_options& how, patience wait);
     attempt push_locked(shard& s, lane& l, job_source& job, const job_options& how, tick now, bool gate_refused,
@@ -153,10 +155,11 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     bool resume_locked(shard& s, lane& l, job_extras& e) noexcept;
     void retry_resumptions() noexcept;
     bool retry_deliveries() noexcept;
-    void deliver_timed(timed_job& t) noexcept;
-    bool try_to_deliver(timed_job& t) noexcept;
+    void fall_due(timed_job& t) noexcept;
+    bool deliver_due() noexcept;
+    bool try_to_deliver(timed_job& t, bool is_known_full) noexcept;
     void fire_beat(timed_job& t) noexcept;
-    submit_result submit_for_timed(timed_job& t, job_source& job) noexcept;
+    submit_status submit_for_timed(timed_job& t, job_source& job) noexcept;
     void unlist_locked(shard& s, timed_job& t) noexcept;
     void discard_timed(timed_job& t, discard_reason why) noexcept;
     bool take_back_locked(shard& s, timed_job& t, bool by_stop) noexcept;
@@ -222,6 +225,9 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     unsigned quiet_ticks_ = 0;
     unsigned submitter_ticks_ = 0;
     tick rechecked_ = 0;
+    timed_job* first_due_ = nullptr; // by timer_node::next; those that found no room come first
+    timed_job* last_due_ = nullptr;
+    std::uint64_t due_salt_ = 0;
 
     std::shared_ptr<pool_core> self_; // keeps the memory of a pool whose process was forked
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "timed_job.hpp"
 
+#include <bitset>
 #include <cstring>
 #include <exception>
 #include <mutex>
@@ -130,13 +131,7 @@ scheduled pool_core::schedule(const key_view& key, job_source& job, const job_op
     t->shard = static_cast<std::uint16_t>(&s - shards.data());
     t->on_stop = how.on_stop;
     t->repeats = repeated != nullptr;
-    t->fire = [](pool_core& self, pool_timer& due) noexcept {
-        auto& timed = static_cast<timed_job&>(due);
-        if (timed.repeats)
-            self.fire_beat(timed);
-        else
-            self.deliver_timed(timed);
-    };
+    t->fire = [](pool_core& self, pool_timer& due) noexcept { self.fall_due(static_cast<timed_job&>(due)); };
     submit_status refusal = submit_status::accepted;
     bool wake = false;
     try {
@@ -301,23 +296,10 @@ std::pair<std::size_t, std::size_t> pool_core::take_back_timed(shard& s, const k
     return {discarded, marked};
 }
 
-/// Discards a shard's timed jobs, but for those that must run, which are brought forward.
+/// Discards a shard's timed jobs, but for those that must run.
 void pool_core::discard_all_timed(shard& s) noexcept {
     const auto count = take_back_timed(s, nullptr, 0).first;
     discarded_by_stop_.fetch_add(count, std::memory_order_relaxed); // a figure, read after the join
-    for (;;) {
-        timed_job* must_run = nullptr;
-        {
-            const std::lock_guard lock(s.lock);
-            for (std::size_t i = 0; i < s.timed_jobs.chains() && must_run == nullptr; ++i)
-                for (must_run = s.timed_jobs.chain(i); must_run != nullptr; must_run = must_run->next_in_chain)
-                    if (!must_run->repeats && time.remove(*must_run))
-                        break;
-        }
-        if (must_run == nullptr)
-            return;
-        deliver_timed(*must_run);
-    }
 }
 
 std::size_t pool_core::cancel_timed(shard& s, const key_view& key, std::uint32_t hash) {
@@ -340,20 +322,18 @@ bool pool_core::has_timed_locked(const shard& s, const key_view& key, std::uint3
 // --- Its time --------------------------------------------------------------------------------------------------------
 
 /// Submits a job under the key of a timed one, without waiting.
-submit_result pool_core::submit_for_timed(timed_job& t, job_source& job) noexcept {
+submit_status pool_core::submit_for_timed(timed_job& t, job_source& job) noexcept {
     struct call {
         pool_core& core;
+        timed_job& t;
         job_source& job;
-        const job_options how;
-        std::uint64_t hash;
-        submit_result answer;
-    } c{*this, job, {.on_stop = t.on_stop}, 0, submit_status::full};
+        submit_status answer = submit_status::full;
+    } c{*this, t, job};
     try {
-        const void* const key = key_of(t, maker.keys);
-        c.hash = maker.keys.hash(maker.functions.get(), key);
-        maker.keys.look(key, &c, [](void* self, const void* view) {
-            auto& to = *static_cast<call*>(self);
-            to.answer = to.core.submit(key_view{view, to.hash}, to.job, to.how, {patience::none});
+        maker.keys.look(key_of(t, maker.keys), &c, [](void* self, const void* view) {
+            auto& [core, of, what, answer] = *static_cast<call*>(self);
+            const job_options how{.on_stop = of.on_stop};
+            answer = core.submit_in(core.shards[of.shard], of.hash, {view, 0}, what, how, {patience::none}).status();
         });
     } catch (const was_taken_back&) { // NOLINT(bugprone-empty-catch): the caller finds the mark
     } catch (...) {                   // NOLINT(bugprone-empty-catch): no memory for the lane is no room
@@ -361,11 +341,14 @@ submit_result pool_core::submit_for_timed(timed_job& t, job_source& job) noexcep
     return c.answer;
 }
 
-/// One try to hand it over. False when there is no room yet.
-bool pool_core::try_to_deliver(timed_job& t) noexcept {
+/// One try to hand it over, or none, but to see whether it was taken back. False when there is no room yet.
+bool pool_core::try_to_deliver(timed_job& t, bool is_known_full) noexcept {
     shard& s = shards[t.shard];
-    hand_over source(t);
-    const auto answer = submit_for_timed(t, source).status();
+    auto answer = submit_status::full;
+    if (!is_known_full) {
+        hand_over source(t);
+        answer = submit_for_timed(t, source);
+    }
     bool discards = false;
     auto why = discard_reason::no_room;
     {
@@ -390,26 +373,41 @@ bool pool_core::try_to_deliver(timed_job& t) noexcept {
     return true;
 }
 
-void pool_core::deliver_timed(timed_job& t) noexcept {
-    if (is_forked() || try_to_deliver(t))
-        return;
-    struct retry final : delivery {
-        pool_core& core;
-        timed_job& t;
-        retry(pool_core& self, timed_job& job) noexcept : core(self), t(job) {
-            attempt = [](delivery& d) noexcept {
-                auto& r = static_cast<retry&>(d);
-                if (!r.core.try_to_deliver(r.t))
-                    return false;
-                delete &r;
-                return true;
-            };
-        }
-    };
-    if (auto* const again = new (std::nothrow) retry(*this, t))
-        postpone(*again);
+/// The keeper has unlinked its timer.
+void pool_core::fall_due(timed_job& t) noexcept {
+    t.next = nullptr;
+    if (last_due_ != nullptr)
+        last_due_->next = &t;
     else
-        static_cast<void>(time.add(t, time.now() + std::chrono::milliseconds(1))); // called by the keeper, or it polls
+        first_due_ = &t;
+    last_due_ = &t;
+}
+
+/// For the keeper: hands over those that are due, in that order; whether some found no room.
+bool pool_core::deliver_due() noexcept {
+    timed_job* all = std::exchange(first_due_, nullptr);
+    last_due_ = nullptr;
+    if (all == nullptr)
+        return false;
+    // Behind one that found no room no other of its key is tried: it might find some, and come first. The keys are told
+    // apart by some bits of their hashes, by others each time, so that no key waits long for another.
+    constexpr unsigned bits = 12;
+    std::bitset<std::size_t{1} << bits> full;
+    due_salt_ += 0x9E3779B97F4A7C15U; // odd multiples of the golden ratio
+    do {
+        timed_job& t = *all;
+        all = static_cast<timed_job*>(t.next);
+        if (t.repeats) {
+            fire_beat(t);
+            continue;
+        }
+        const auto bit = ((std::uint64_t{t.shard} << 32 | t.hash) * (due_salt_ | 1)) >> (64 - bits);
+        if (!try_to_deliver(t, full[bit])) {
+            full.set(bit);
+            fall_due(t);
+        }
+    } while (all != nullptr);
+    return first_due_ != nullptr;
 }
 
 void pool_core::fire_beat(timed_job& t) noexcept {
@@ -443,7 +441,7 @@ void pool_core::fire_beat(timed_job& t) noexcept {
                     };
                 }
             } from(beat(*this, t)); // if it is not accepted, it ends itself
-            given = submit_for_timed(t, from).accepted();
+            given = submit_for_timed(t, from) == submit_status::accepted;
         } else {
             drop_timed(t);
         }

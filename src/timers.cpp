@@ -36,7 +36,8 @@ bool timers::remove(pool_timer& t) noexcept {
 }
 
 std::size_t timers::fire_due(pool_core& core) noexcept {
-    const auto passed = std::chrono::floor<tick_duration>(std::max(now() - begin_, time_point::duration::zero()));
+    const auto passed = static_cast<std::uint64_t>(
+        std::chrono::floor<tick_duration>(std::max(now() - begin_, time_point::duration::zero())).count());
     std::size_t fired = 0;
     for (bool more = true; more;) {
         timer_wheel::batch due{};
@@ -44,7 +45,7 @@ std::size_t timers::fire_due(pool_core& core) noexcept {
             const std::lock_guard lock(lock_);
             if (wheel_.size() == 0)
                 break;
-            due = wheel_.advance(static_cast<std::uint64_t>(passed.count()), batch_size);
+            due = wheel_.advance(all_due_ ? for_ever : passed, batch_size);
         }
         more = due.more;
         for (timer_node* n = due.first; n != nullptr; ++fired) {
@@ -54,6 +55,11 @@ std::size_t timers::fire_due(pool_core& core) noexcept {
         }
     }
     return fired;
+}
+
+void timers::bring_forward() noexcept {
+    const std::lock_guard lock(lock_);
+    all_due_ = true;
 }
 
 std::optional<timers::time_point> timers::begin_sleep() noexcept {

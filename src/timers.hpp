@@ -45,6 +45,9 @@ class timers {
     /// Fires what is due; how much that was.
     std::size_t fire_due(pool_core& core) noexcept;
 
+    /// From now on all timers are due, in their order; the caller pokes the keeper.
+    void bring_forward() noexcept;
+
     /// Until when the keeper may sleep, from now on. For ever: nothing.
     std::optional<time_point> begin_sleep() noexcept;
     void end_sleep() noexcept;
@@ -66,6 +69,7 @@ class timers {
     // Under lock_:
     timer_wheel wheel_;
     std::uint64_t wakes_at_ = awake;
+    bool all_due_ = false;
 };
 
 } // namespace taskpool::detail
