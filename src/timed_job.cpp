@@ -151,7 +151,7 @@ scheduled pool_core::schedule(const key_view& key, job_source& job, const job_op
                 ++s.timed;
             }
             timed_.fetch_add(1, std::memory_order_relaxed); // a count by itself
-            t->references = 2;
+            t->has_handle = true;
             t->listed = true;
             s.timed_jobs.add(*t);
             wake = time.add(*t, when);
@@ -184,26 +184,50 @@ void pool_core::unlist_locked(shard& s, timed_job& t) noexcept {
     tell_drainers_locked(s);
 }
 
+/// Gives up the list's part in it, or a beat's. The callable ends with the last of them, whether there is a handle or not.
 void pool_core::drop_timed(timed_job& t) noexcept {
+    shard& s = shards[t.shard];
     {
-        const std::lock_guard lock(shards[t.shard].lock);
-        if (--t.references > 0)
+        const std::lock_guard lock(s.lock);
+        if (t.users > 1) {
+            --t.users;
+            return;
+        }
+    }
+    // Nobody else uses it; its end may drop the handle.
+    if (t.repeats)
+        destroy_callable(key_of(t, maker.keys), t.repeated().ops, t.repeated().storage);
+    else if (t.ops != nullptr)
+        destroy_callable(key_of(t, maker.keys), t.ops, t.storage);
+    {
+        const std::lock_guard lock(s.lock);
+        t.users = 0;
+        if (t.has_handle)
             return;
     }
-    const auto& keys = maker.keys;
-    if (t.repeats) {
-        repetition* const r = &t.repeated();
-        destroy_callable(key_of(t, keys), r->ops, r->storage);
-        delete r;
-    } else if (t.ops != nullptr) {
-        destroy_callable(key_of(t, keys), t.ops, t.storage);
+    free_timed(t);
+}
+
+void pool_core::drop_handle(timed_job& t) noexcept {
+    {
+        const std::lock_guard lock(shards[t.shard].lock);
+        t.has_handle = false;
+        if (t.users > 0)
+            return;
     }
+    free_timed(t);
+}
+
+void pool_core::free_timed(timed_job& t) const noexcept {
+    const auto& keys = maker.keys;
+    if (t.repeats)
+        delete &t.repeated();
     keys.destroy(key_of(t, keys));
     t.~timed_job();
     deallocate(&t, alignment_of(keys));
 }
 
-/// Reports one that will not run. REQUIRES: no lock held; unlisted; the caller has the list's reference.
+/// Reports one that will not run. REQUIRES: no lock held; unlisted; the caller has the list's part in it.
 void pool_core::discard_timed(timed_job& t, discard_reason why) noexcept {
     if (!t.repeats)
         report_discard(key_of(t, maker.keys), why);
@@ -425,7 +449,7 @@ void pool_core::fire_beat(timed_job& t) noexcept {
         const std::lock_guard lock(s.lock);
         ended = ends_locked();
         if (!ended)
-            ++t.references; // the beat's
+            ++t.users; // the beat
     }
     if (!ended) {
         bool given = false;
@@ -477,7 +501,7 @@ timer& timer::operator=(timer&& other) noexcept {
 
 timer::~timer() {
     if (job_ != nullptr && !core_->is_forked())
-        core_->drop_timed(*job_);
+        core_->drop_handle(*job_);
 }
 
 bool timer::cancel() noexcept { return job_ != nullptr && core_->cancel_timed(*job_); }

@@ -52,7 +52,8 @@ struct timed_job : pool_timer {
     bool repeats : 1 = false;
     std::uint8_t : 0; // what follows may be written while those are read
     // --- Under the shard's lock
-    std::uint8_t references : 2 = 1; // the list's, the handle's, and a beat's
+    std::uint8_t users : 2 = 1; // of the callable: the list, and a beat
+    bool has_handle : 1 = false;
     bool listed : 1 = false;
     bool taken_back : 1 = false;
     bool by_stop : 1 = false; // taken back by stop()
