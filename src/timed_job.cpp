@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "timed_job.hpp"
 
+#include <algorithm>
 #include <bitset>
 #include <cstring>
 #include <exception>
@@ -32,14 +33,16 @@ std::size_t key_offset(const key_type& keys) noexcept {
 std::align_val_t alignment_of(const key_type& keys) noexcept {
     return std::align_val_t(keys.alignment > alignof(timed_job) ? keys.alignment : alignof(timed_job));
 }
-void* key_of(timed_job& t, const key_type& keys) noexcept { return reinterpret_cast<std::byte*>(&t) + key_offset(keys); }
+void* key_of(timed_job& t, const key_type& keys) noexcept {
+    return reinterpret_cast<std::byte*>(&t) + key_offset(keys);
+}
 const void* key_of(const timed_job& t, const key_type& keys) noexcept {
     return reinterpret_cast<const std::byte*>(&t) + key_offset(keys);
 }
 
 void* allocate(std::size_t size, std::align_val_t alignment) {
     return static_cast<std::size_t>(alignment) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__ ? ::operator new(size)
-                                                                                  : ::operator new(size, alignment);
+                                                                                   : ::operator new(size, alignment);
 }
 void deallocate(void* memory, std::align_val_t alignment) noexcept {
     if (static_cast<std::size_t>(alignment) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__)
@@ -172,7 +175,8 @@ scheduled pool_core::schedule(const key_view& key, job_source& job, const job_op
     return {submit_status::accepted, t};
 }
 
-// --- Its end ----------------------------------------------------------------------------------------------------------
+// --- Its end
+// ----------------------------------------------------------------------------------------------------------
 
 /// REQUIRES: the shard's lock.
 void pool_core::unlist_locked(shard& s, timed_job& t) noexcept {
@@ -184,7 +188,8 @@ void pool_core::unlist_locked(shard& s, timed_job& t) noexcept {
     tell_drainers_locked(s);
 }
 
-/// Gives up the list's part in it, or a beat's. The callable ends with the last of them, whether there is a handle or not.
+/// Gives up the list's part in it, or a beat's. The callable ends with the last of them, whether there is a handle or
+/// not.
 void pool_core::drop_timed(timed_job& t) noexcept {
     shard& s = shards[t.shard];
     {
@@ -270,8 +275,9 @@ bool pool_core::is_taken_back(timed_job& t) noexcept {
     return t.taken_back;
 }
 
-/// Takes back the timed jobs of a shard: those of a key, or all but those that stop() must run. Returns how many that run
-/// once were discarded, and how many the keeper will discard. REQUIRES: no lock held. Throws what comparing keys throws.
+/// Takes back the timed jobs of a shard: those of a key, or all but those that stop() must run. Returns how many that
+/// run once were discarded, and how many the keeper will discard. REQUIRES: no lock held. Throws what comparing keys
+/// throws.
 std::pair<std::size_t, std::size_t> pool_core::take_back_timed(shard& s, const key_view* key, std::uint32_t hash) {
     const bool by_stop = key == nullptr;
     std::size_t discarded = 0;
@@ -470,12 +476,12 @@ void pool_core::fire_beat(timed_job& t) noexcept {
             drop_timed(t);
         }
         // No drift: beats are whole periods after the first. Those whose time is over are passed over.
-        const auto now = time.now();
-        std::uint64_t passed = 1;
-        if (now >= r.next + r.period)
-            passed += static_cast<std::uint64_t>((now - r.next) / r.period);
-        r.next += r.period * static_cast<std::int64_t>(passed);
-        r.missed.fetch_add(passed - (given ? 1 : 0), std::memory_order_relaxed); // a figure by itself
+        const auto late = std::max(time.now() - r.next, r.period.zero());
+        const auto passed = late / r.period + 1;
+        const auto left = timers::time_point::max() - r.next;
+        r.next = left / r.period < passed ? timers::time_point::max() : r.next + r.period * passed;
+        r.missed.fetch_add(static_cast<std::uint64_t>(passed) - (given ? 1 : 0),
+                           std::memory_order_relaxed); // a figure by itself
         const std::lock_guard lock(s.lock);
         ended = ends_locked();
         if (!ended)

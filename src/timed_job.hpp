@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Jobs submitted for a later time: the callable and the key wait in an object of their own until the time has come; then
-// the keeper submits the callable to its lane. So a key with nothing but timers has no lane.
+// Jobs submitted for a later time: the callable and the key wait in an object of their own until the time has come;
+// then the keeper submits the callable to its lane. So a key with nothing but timers has no lane.
 //
 // A job that runs once is handed to the lane as it is. One that repeats stays here, and the lane gets a *beat*, which
 // points to it; a beat that is due while the one before has not ended is passed over and counted.
@@ -10,9 +10,11 @@
 //
 //   I-TIMED-1  Each is in its shard's list from the submit until it is delivered or discarded; `shard::timed` counts
 //              those that run once, so drain() waits for them.
-//   I-TIMED-2  Who takes one back unlinks its timer and discards it; if the keeper has unlinked it already, he marks it,
+//   I-TIMED-2  Who takes one back unlinks its timer and discards it; if the keeper has unlinked it already, he marks
+//   it,
 //              and the keeper discards it unless it was delivered before (I-TIMER-1).
-//   I-TIMED-3  Those that the keeper has unlinked are in its list of what is due, in the order of their times, until they
+//   I-TIMED-3  Those that the keeper has unlinked are in its list of what is due, in the order of their times, until
+//   they
 //              are delivered, discarded or linked again: of two jobs of a key that which is due first is handed over
 //              first, though it may find no room at first. stop() has the keeper take all that must run for due.
 #pragma once
@@ -34,7 +36,7 @@ struct repetition {
     timers::time_point next;
     const job_ops* ops = nullptr; // the user's
     alignas(inline_job_alignment) std::byte storage[inline_job_size];
-    sync::atomic<bool> beat_waits{false};      // a beat is in the lane or runs
+    sync::atomic<bool> beat_waits{false}; // a beat is in the lane or runs
     sync::atomic<std::uint64_t> missed{0};
 };
 

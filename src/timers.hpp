@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What happens at a time: sleeping coroutines, and jobs submitted for later. The keeper fires what is due, and sleeps no
-// longer than until the next of it.
+// What happens at a time: sleeping coroutines, and jobs submitted for later. The keeper fires what is due, and sleeps
+// no longer than until the next of it.
 //
 //   I-TIMER-1  Who unlinks a timer, the keeper to fire it or somebody who takes it back, is the one who goes on with
 //              what it stands for.
@@ -56,6 +56,7 @@ class timers {
     std::optional<time_point> next() const noexcept;
 
   private:
+    std::uint64_t since_begin(time_point t) const noexcept;
     std::uint64_t tick_of(time_point t) const noexcept; // the first one that is not before t
     time_point time_of(std::uint64_t tick) const noexcept;
 

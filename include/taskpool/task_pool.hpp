@@ -307,14 +307,14 @@ class basic_task_pool {
     template <class Rep, class Period, job_for<Key> F>
     timer submit_after(const std::chrono::duration<Rep, Period>& delay, key_view key, F&& job,
                        const job_options& how = {}) {
-        return schedule(now() + detail::clamped(delay), {}, key, std::forward<F>(job), how);
+        return schedule(detail::later(now(), detail::clamped(delay)), {}, key, std::forward<F>(job), how);
     }
 
     /// The same at a time of the pool's clock.
     template <class Duration, job_for<Key> F>
     timer submit_at(const std::chrono::time_point<detail::clock, Duration>& time, key_view key, F&& job,
                     const job_options& how = {}) {
-        return schedule(std::chrono::time_point_cast<detail::clock::duration>(time), {}, key, std::forward<F>(job), how);
+        return schedule(detail::clamped(time), {}, key, std::forward<F>(job), how);
     }
 
     /// Runs `job` under `key` every `period`, the first time after one: without drift, whole periods from the first, and
@@ -327,7 +327,7 @@ class basic_task_pool {
         const auto each = detail::clamped(period);
         if (each <= each.zero())
             throw std::invalid_argument("taskpool: submit_every with a period that is not positive");
-        return schedule(now() + each, each, key, std::forward<F>(job), {});
+        return schedule(detail::later(now(), each), each, key, std::forward<F>(job), {});
     }
 
     /// The time of the pool's clock: options::clock, or the system's steady clock.
