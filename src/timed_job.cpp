@@ -137,12 +137,13 @@ scheduled pool_core::schedule(const key_view& key, job_source& job, const job_op
     t->fire = [](pool_core& self, pool_timer& due) noexcept { self.fall_due(static_cast<timed_job&>(due)); };
     submit_status refusal = submit_status::accepted;
     bool wake = false;
+    // relaxed: a count by itself. Counted first, so that there are never more.
+    if (timed_.fetch_add(1, std::memory_order_relaxed) >= settings.timer_capacity)
+        refusal = submit_status::full;
     try {
         const std::lock_guard lock(s.lock);
         if (s.closed)
             refusal = submit_status::stopped;
-        else if (timed_.load(std::memory_order_relaxed) >= settings.timer_capacity) // about right is right enough
-            refusal = submit_status::full;
         if (refusal == submit_status::accepted) {
             job.store(job, repeated ? repeated->storage : t->storage);
             if (repeated) {
@@ -153,18 +154,19 @@ scheduled pool_core::schedule(const key_view& key, job_source& job, const job_op
                 ++s.accepted;
                 ++s.timed;
             }
-            timed_.fetch_add(1, std::memory_order_relaxed); // a count by itself
             t->has_handle = true;
             t->listed = true;
             s.timed_jobs.add(*t);
             wake = time.add(*t, when);
         }
     } catch (...) {
+        timed_.fetch_sub(1, std::memory_order_relaxed); // as above
         keys.destroy(key_of(*t, keys));
         undo();
         throw;
     }
     if (refusal != submit_status::accepted) {
+        timed_.fetch_sub(1, std::memory_order_relaxed); // as above
         keys.destroy(key_of(*t, keys));
         undo();
         s.rejected.fetch_add(1, std::memory_order_relaxed); // a figure by itself
@@ -182,7 +184,7 @@ scheduled pool_core::schedule(const key_view& key, job_source& job, const job_op
 void pool_core::unlist_locked(shard& s, timed_job& t) noexcept {
     t.listed = false;
     s.timed_jobs.remove(t);
-    timed_.fetch_sub(1, std::memory_order_relaxed); // see schedule
+    timed_.fetch_sub(1, std::memory_order_relaxed); // as in schedule
     if (!t.repeats)
         --s.timed;
     tell_drainers_locked(s);
