@@ -351,6 +351,36 @@ bool pool_core::has_timed_locked(const shard& s, const key_view& key, std::uint3
     return false;
 }
 
+/// The keys that have timed jobs, but for those that repeat, and no lane with work. REQUIRES: the shard's lock.
+void pool_core::visit_timed_keys_locked(const shard& s, key_visitor visitor) const {
+    struct look_up {
+        const shard& in;
+        std::uint32_t hash;
+        const lane* found;
+    };
+    for (std::size_t i = 0; i < s.timed_jobs.chains(); ++i) {
+        for (const timed_job* t = s.timed_jobs.chain(i); t != nullptr; t = t->next_in_chain) {
+            if (t->repeats)
+                continue;
+            const void* const key = key_of(*t, maker.keys);
+            // Of several only the last in the chain.
+            const timed_job* other = t->next_in_chain;
+            while (other != nullptr && (other->repeats || other->hash != t->hash ||
+                                        !maker.keys.same(maker.functions.get(), key, key_of(*other, maker.keys))))
+                other = other->next_in_chain;
+            if (other != nullptr)
+                continue;
+            look_up c{s, t->hash, nullptr};
+            maker.keys.look(key, &c, [](void* self, const void* view) {
+                auto& [in, hash, found] = *static_cast<look_up*>(self);
+                found = in.table.find_locked({view, 0}, hash);
+            });
+            if (c.found == nullptr || c.found->state == lane_state::idle)
+                visitor.visit(visitor.self, key, 0, 0);
+        }
+    }
+}
+
 // --- Its time --------------------------------------------------------------------------------------------------------
 
 /// Submits a job under the key of a timed one, without waiting.
