@@ -69,6 +69,7 @@ void pool_core::unblock(worker& w) noexcept {
 
 void pool_core::keep(void* self) noexcept {
     auto& core = *static_cast<pool_core*>(self);
+    core.be_keeper_here();
     core.clock.set_asleep(false);
     // relaxed: set before the event is signalled, whose lock orders it.
     while (!core.keeper_ends_.load(std::memory_order_relaxed)) {

@@ -36,6 +36,7 @@ options checked(options settings) {
 }
 
 thread_local const pool_core* stopping_here = nullptr; // whose jobs this thread discards
+thread_local const pool_core* kept_here = nullptr;     // whose keeper this thread is
 
 std::size_t shards_for(unsigned threads) { return std::clamp<std::size_t>(std::bit_ceil(threads * 16U), 64, 1024); }
 
@@ -74,7 +75,7 @@ void pool_core::destroy() noexcept {
         return;
     }
     const running_job* const job = current_job();
-    if (job == nullptr || &job->core != this) {
+    if ((job == nullptr || &job->core != this) && kept_here != this) {
         try {
             stop();
         } catch (const std::exception& error) {
@@ -84,7 +85,7 @@ void pool_core::destroy() noexcept {
         }
         return;
     }
-    // One of the pool's own jobs destroys it: somebody else waits for the end of that job.
+    // One of the pool's own threads destroys it: somebody else waits for the end of what it does.
     {
         const std::lock_guard lock(lifecycle_);
         begin_stop();
@@ -192,14 +193,23 @@ void pool_core::begin_stop() noexcept {
     retry_deliveries(); // they are refused now
 }
 
+/// Throws where a job that is discarded, or a handler, would wait for who discards it.
+void pool_core::refuse_where_it_discards(const char* wait) const {
+    if (stopping_here == this)
+        throw deadlock_error(std::string(wait) + " inside a stop(), by a job that it discards or a handler", {});
+    if (kept_here == this)
+        throw deadlock_error(std::string(wait) + " by a timed job that is discarded, or a handler that is told", {});
+}
+
+void pool_core::be_keeper_here() const noexcept { kept_here = this; }
+
 stop_report pool_core::stop() {
     if (is_forked())
         return {};
     if (const running_job* const job = current_job(); job != nullptr && &job->core == this)
         throw deadlock_error("stop() inside a job waits for the job itself, of key \"" + describe(job->in) + "\"",
                              {describe(job->in)});
-    if (stopping_here == this)
-        throw deadlock_error("stop() inside a stop(), by a job that it discards or a handler", {});
+    refuse_where_it_discards("stop()");
     const job_wait waits(current_job(), {.for_pool = this}, false);
     const std::lock_guard lock(lifecycle_);
     if (ended_)
@@ -559,8 +569,7 @@ bool pool_core::drain(patience wait) {
     if (const running_job* const job = current_job(); job != nullptr && &job->core == this)
         throw deadlock_error("drain() inside a job waits for the job itself, of key \"" + describe(job->in) + "\"",
                              {describe(job->in)});
-    if (stopping_here == this)
-        throw deadlock_error("drain() inside a stop(), by a job that it discards or a handler", {});
+    refuse_where_it_discards("drain()");
     const job_wait waits(current_job(), {.for_pool = this}, wait.kind == patience::until_deadline);
     return wait_until_drained(wait);
 }

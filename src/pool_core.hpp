@@ -175,6 +175,8 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     void tell_drainers_locked(shard& s) noexcept;
 
     void begin_stop() noexcept;
+    void refuse_where_it_discards(const char* wait) const;
+    void be_keeper_here() const noexcept;
     void start_locked();
     void add_worker_locked();
 
