@@ -25,7 +25,7 @@ struct alignas(64) shard {
     std::uint64_t accepted = 0;
     std::uint64_t discarded = 0;     // not by workers
     std::uint64_t finished_held = 0; // jobs that ended with their last hold
-    timed_index timed_jobs;           // those whose time has not come, or that found no room yet
+    timed_index timed_jobs;          // those whose time has not come, or that found no room yet
     // --- Any thread
     sync::atomic<std::uint64_t> rejected{0};
 };
