@@ -482,6 +482,7 @@ void pool_core::fire_beat(timed_job& t) noexcept {
         unlist_locked(s, t);
         return true;
     };
+    const auto now = time.now(); // before the beat can run, and the clock be moved for the next
     bool ended = false;
     {
         const std::lock_guard lock(s.lock);
@@ -508,7 +509,7 @@ void pool_core::fire_beat(timed_job& t) noexcept {
             drop_timed(t);
         }
         // No drift: beats are whole periods after the first. Those whose time is over are passed over.
-        const auto late = std::max(time.now() - r.next, r.period.zero());
+        const auto late = std::max(now - r.next, r.period.zero());
         const auto passed = late / r.period + 1;
         const auto left = timers::time_point::max() - r.next;
         r.next = left / r.period < passed ? timers::time_point::max() : r.next + r.period * passed;
