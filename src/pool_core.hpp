@@ -86,7 +86,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
                        std::chrono::nanoseconds period);
     bool cancel_timed(timed_job& t) noexcept;
     bool is_taken_back(timed_job& t) noexcept;
-    void drop_timed(timed_job& t) noexcept;
+    void drop_timed(timed_job& t, bool by_beat = false) noexcept;
     void drop_handle(timed_job& t) noexcept;
     void free_timed(timed_job& t) const noexcept;
     std::size_t timed_jobs() const noexcept { return timed_.load(std::memory_order_relaxed); } // a figure by itself

@@ -78,8 +78,7 @@ class beat {
     ~beat() {
         if (of_ == nullptr)
             return;
-        of_->repeated().beat_waits.store(false, std::memory_order_release); // pairs with the acquire in fire_beat
-        core_->drop_timed(*of_);
+        core_->drop_timed(*of_, true);
     }
     void run(const running_job& job) {
         if (!core_->is_taken_back(*of_))
@@ -192,10 +191,12 @@ void pool_core::unlist_locked(shard& s, timed_job& t) noexcept {
 
 /// Gives up the list's part in it, or a beat's. The callable ends with the last of them, whether there is a handle or
 /// not.
-void pool_core::drop_timed(timed_job& t) noexcept {
+void pool_core::drop_timed(timed_job& t, bool by_beat) noexcept {
     shard& s = shards[t.shard];
     {
         const std::lock_guard lock(s.lock);
+        if (by_beat)
+            t.beat_waits = false;
         if (t.users > 1) {
             --t.users;
             return;
@@ -484,16 +485,17 @@ void pool_core::fire_beat(timed_job& t) noexcept {
     };
     const auto now = time.now(); // before the beat can run, and the clock be moved for the next
     bool ended = false;
+    bool given = false;
     {
         const std::lock_guard lock(s.lock);
         ended = ends_locked();
-        if (!ended)
-            ++t.users; // the beat
+        if (!ended && !t.beat_waits) {
+            given = t.beat_waits = true;
+            ++t.users;
+        }
     }
     if (!ended) {
-        bool given = false;
-        // acquire pairs with the release at a beat's end.
-        if (!r.beat_waits.exchange(true, std::memory_order_acquire)) {
+        if (given) {
             struct source final : job_source {
                 beat made;
                 explicit source(beat b) noexcept : made(std::move(b)) {
@@ -505,8 +507,6 @@ void pool_core::fire_beat(timed_job& t) noexcept {
                 }
             } from(beat(*this, t)); // if it is not accepted, it ends itself
             given = submit_for_timed(t, from) == submit_status::accepted;
-        } else {
-            drop_timed(t);
         }
         // No drift: beats are whole periods after the first. Those whose time is over are passed over.
         const auto late = std::max(now - r.next, r.period.zero());

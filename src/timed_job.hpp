@@ -36,7 +36,6 @@ struct repetition {
     timers::time_point next;
     const job_ops* ops = nullptr; // the user's
     alignas(inline_job_alignment) std::byte storage[inline_job_size];
-    sync::atomic<bool> beat_waits{false}; // a beat is in the lane or runs
     sync::atomic<std::uint64_t> missed{0};
 };
 
@@ -54,7 +53,8 @@ struct timed_job : pool_timer {
     bool repeats : 1 = false;
     std::uint8_t : 0; // what follows may be written while those are read
     // --- Under the shard's lock
-    std::uint8_t users : 2 = 1; // of the callable: the list, and a beat
+    std::uint8_t users : 2 = 1;  // of the callable: the list, and a beat
+    bool beat_waits : 1 = false; // a beat is in the lane or runs
     bool has_handle : 1 = false;
     bool listed : 1 = false;
     bool taken_back : 1 = false;
