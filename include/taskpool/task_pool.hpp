@@ -77,7 +77,7 @@ class submitter {
         if constexpr (std::is_lvalue_reference_v<F> || std::is_const_v<std::remove_reference_t<F>>) {
             return submit(where, stored(job), how, wait); // copied with no lock held
         } else {
-            auto make = [&job](lane*) -> stored { return stored(std::forward<F>(job)); };
+            auto make = [&job](lane&) -> stored { return stored(std::forward<F>(job)); };
             job_source_of<Key, stored, decltype(make)> source(make);
             return where.submit(source, how, wait);
         }
@@ -93,8 +93,8 @@ class submitter {
             auto* const state = new allocated_future_state<result>();
             future_ref<result> ours(state);
             promise<result> theirs(state);
-            auto make = [&](lane* accepted_in) {
-                state->set_place(*where.core, *accepted_in);
+            auto make = [&](lane& accepted_in) {
+                state->set_place(*where.core, accepted_in);
                 return async_job<Key, stored, result>{std::move(theirs), std::forward<F>(job)};
             };
             job_source_of<Key, async_job<Key, stored, result>, decltype(make)> source(make);
@@ -425,7 +425,7 @@ class basic_task_pool {
         if constexpr (std::is_lvalue_reference_v<F> || std::is_const_v<std::remove_reference_t<F>>) {
             return schedule(when, period, key, stored(job), how);
         } else {
-            auto make = [&job](detail::lane*) -> stored { return stored(std::forward<F>(job)); };
+            auto make = [&job]() -> stored { return stored(std::forward<F>(job)); };
             detail::job_source_of<Key, stored, decltype(make)> source(make);
             const auto answer = detail::schedule(*core_, view(key), source, how, when, period);
             return answer.job != nullptr ? timer(core_, answer.job) : timer(answer.status);
