@@ -69,6 +69,7 @@ void pool_core::unblock(worker& w) noexcept {
 
 void pool_core::keep(void* self) noexcept {
     auto& core = *static_cast<pool_core*>(self);
+    core.be_keeper_here();
     core.clock.set_asleep(false);
     // relaxed: set before the event is signalled, whose lock orders it.
     while (!core.keeper_ends_.load(std::memory_order_relaxed)) {
@@ -92,6 +93,7 @@ bool pool_core::keeper_tick() noexcept {
     if (std::lock_guard lock(workers_mutex_); threads_running_ == 0)
         return true; // start() is still at it
     const bool fired = time.fire_due(*this) > 0;
+    const bool due = deliver_due();
     const bool delivering = retry_deliveries();
     retry_resumptions();
     for (std::size_t i = 0; i < queues.size(); ++i) {
@@ -131,7 +133,7 @@ bool pool_core::keeper_tick() noexcept {
         sweep(std::max<std::size_t>(1, shards.size() / 64));
         retire_workers();
     }
-    return ready > 0 || submitters || moved || fired || delivering || workers_at.working() > limit;
+    return ready > 0 || submitters || moved || fired || due || delivering || workers_at.working() > limit;
 }
 
 /// Marks workers that have come to be blocked; how many.
@@ -226,6 +228,10 @@ bool pool_core::sweep(std::size_t shards_to_do) noexcept {
     for (; shards_to_do > 0; --shards_to_do) {
         shard& s = shards[sweep_shard_];
         sweep_shard_ = (sweep_shard_ + 1) & (shards.size() - 1);
+        {
+            const std::lock_guard lock(s.lock);
+            s.timed_jobs.shrink();
+        }
         for (bool more = true; more;) {
             const std::lock_guard lock(s.lock);
             more = !s.frozen && s.table.sweep_locked(sweep_stride) > 0;

@@ -36,6 +36,7 @@ options checked(options settings) {
 }
 
 thread_local const pool_core* stopping_here = nullptr; // whose jobs this thread discards
+thread_local const pool_core* kept_here = nullptr;     // whose keeper this thread is
 
 std::size_t shards_for(unsigned threads) { return std::clamp<std::size_t>(std::bit_ceil(threads * 16U), 64, 1024); }
 
@@ -74,7 +75,7 @@ void pool_core::destroy() noexcept {
         return;
     }
     const running_job* const job = current_job();
-    if (job == nullptr || &job->core != this) {
+    if ((job == nullptr || &job->core != this) && kept_here != this) {
         try {
             stop();
         } catch (const std::exception& error) {
@@ -84,7 +85,7 @@ void pool_core::destroy() noexcept {
         }
         return;
     }
-    // One of the pool's own jobs destroys it: somebody else waits for the end of that job.
+    // One of the pool's own threads destroys it: somebody else waits for the end of what it does.
     {
         const std::lock_guard lock(lifecycle_);
         begin_stop();
@@ -187,8 +188,20 @@ void pool_core::begin_stop() noexcept {
         s.lock.unlock();
         discard_all_timed(s);
     }
+    time.bring_forward(); // jobs that must run
+    poke_keeper();
     retry_deliveries(); // they are refused now
 }
+
+/// Throws where a job that is discarded, or a handler, would wait for who discards it.
+void pool_core::refuse_where_it_discards(const char* wait) const {
+    if (stopping_here == this)
+        throw deadlock_error(std::string(wait) + " inside a stop(), by a job that it discards or a handler", {});
+    if (kept_here == this)
+        throw deadlock_error(std::string(wait) + " by a timed job that is discarded, or a handler that is told", {});
+}
+
+void pool_core::be_keeper_here() const noexcept { kept_here = this; }
 
 stop_report pool_core::stop() {
     if (is_forked())
@@ -196,8 +209,7 @@ stop_report pool_core::stop() {
     if (const running_job* const job = current_job(); job != nullptr && &job->core == this)
         throw deadlock_error("stop() inside a job waits for the job itself, of key \"" + describe(job->in) + "\"",
                              {describe(job->in)});
-    if (stopping_here == this)
-        throw deadlock_error("stop() inside a stop(), by a job that it discards or a handler", {});
+    refuse_where_it_discards("stop()");
     const job_wait waits(current_job(), {.for_pool = this}, false);
     const std::lock_guard lock(lifecycle_);
     if (ended_)
@@ -205,7 +217,7 @@ stop_report pool_core::stop() {
     const auto* const outer = std::exchange(stopping_here, this);
     begin_stop();
     stopping_here = outer;
-    if (!started_ && active_keys() > 0)
+    if (!started_ && (active_keys() > 0 || timed_jobs() > 0))
         start_locked(); // jobs that must run
     if (started_) {
         wait_until_drained({patience::for_ever});
@@ -237,7 +249,7 @@ std::size_t pool_core::cancel(const key_view& key) {
     if (is_forked())
         return 0;
     const auto [s, hash] = place_of(key);
-    const auto timed = cancel_timed(s, key);
+    const auto timed = cancel_timed(s, key, hash);
     lane* l = nullptr;
     cut_jobs cut;
     bool ready = false;
@@ -571,8 +583,7 @@ bool pool_core::drain(patience wait) {
     if (const running_job* const job = current_job(); job != nullptr && &job->core == this)
         throw deadlock_error("drain() inside a job waits for the job itself, of key \"" + describe(job->in) + "\"",
                              {describe(job->in)});
-    if (stopping_here == this)
-        throw deadlock_error("drain() inside a stop(), by a job that it discards or a handler", {});
+    refuse_where_it_discards("drain()");
     const job_wait waits(current_job(), {.for_pool = this}, wait.kind == patience::until_deadline);
     return wait_until_drained(wait);
 }
@@ -619,7 +630,7 @@ bool pool_core::drain(const key_view& key, patience wait) {
     bool needs_thread = true;
     {
         const std::lock_guard lock(s.lock);
-        const bool timed = has_timed_locked(s, key);
+        const bool timed = has_timed_locked(s, key, hash);
         l = timed ? &s.table.find_or_make_locked(key, hash, static_cast<std::uint16_t>(&s - shards.data()))
                   : s.table.find_locked(key, hash);
         if (l == nullptr || (l->state == lane_state::idle && !timed))
@@ -640,7 +651,7 @@ bool pool_core::drain(const key_view& key, patience wait) {
         lock.unlock();
         {
             const std::lock_guard shard_lock(s.lock);
-            if (l->state == lane_state::idle && !has_timed_locked(s, key))
+            if (l->state == lane_state::idle && !has_timed_locked(s, key, hash))
                 return true;
             s.idle_wanted = true;
         }
