@@ -348,7 +348,7 @@ cut_jobs pool_core::cut_waiting_locked(shard& s, lane& l) noexcept {
     const auto discarded = cut.count - cut.resumptions;
     s.discarded += discarded;
     s.budget += discarded;
-    if (!l.has_job) {
+    if (!l.has_job && l.state == lane_state::active) {
         l.left_behind = true;
         go_idle_locked(s, l);
     }
@@ -372,6 +372,10 @@ void pool_core::tell_drainers_locked(shard& s) noexcept {
     if (!s.idle_wanted && (!s.drained_wanted || s.active > 0 || s.timed > 0))
         return;
     s.idle_wanted = s.drained_wanted = false;
+    tell_drainers();
+}
+
+void pool_core::tell_drainers() noexcept {
     const std::lock_guard lock(quiet_);
     ++quiet_epoch_;
     quiet_changed_.notify_all();
@@ -411,6 +415,7 @@ void pool_core::release_hold(job_extras& e) noexcept {
 bool pool_core::end_job_with_extras(lane& l, worker& by) noexcept {
     shard& s = shard_of(l);
     job_extras* ended = nullptr;
+    bool requeue = false;
     {
         const std::lock_guard shard_lock(s.lock);
         const std::lock_guard lock(l.head_lock);
@@ -432,14 +437,15 @@ bool pool_core::end_job_with_extras(lane& l, worker& by) noexcept {
             l.left_behind = false;
             ++s.suspended;
             return false;
+        } else {
+            requeue = true; // what the coroutine waited for has come meanwhile
         }
     }
-    if (ended != nullptr) {
+    if (ended != nullptr)
         ended->end(*ended);
-        return true;
-    }
-    enqueue(l, clock.now()); // what the coroutine waited for has come meanwhile
-    return false;
+    if (requeue)
+        enqueue(l, clock.now());
+    return !requeue;
 }
 
 /// A coroutine of the lane can go on. Whether the caller must queue the lane. REQUIRES: both locks; nobody else resumes
@@ -524,6 +530,8 @@ void pool_core::deliver(delivery& what) noexcept {
 }
 
 void pool_core::postpone(delivery& what) noexcept {
+    // relaxed: what drain() must not miss is ordered by the shards' locks, in which the job that leads here ends later.
+    undelivered_.fetch_add(1, std::memory_order_relaxed);
     {
         const std::lock_guard lock(deliveries_mutex_);
         what.next = nullptr;
@@ -546,14 +554,20 @@ bool pool_core::retry_deliveries() noexcept {
     }
     delivery* first = nullptr;
     delivery* last = nullptr;
+    std::size_t delivered = 0;
     while (all != nullptr) {
         delivery& d = *std::exchange(all, all->next);
-        if (d.attempt(d))
+        if (d.attempt(d)) {
+            ++delivered;
             continue;
+        }
         d.next = nullptr;
         (last != nullptr ? last->next : first) = &d;
         last = &d;
     }
+    // release pairs with the acquire in wait_until_drained: what was delivered is in its lane.
+    if (delivered > 0 && undelivered_.fetch_sub(delivered, std::memory_order_release) == delivered)
+        tell_drainers();
     const std::lock_guard lock(deliveries_mutex_);
     if (first != nullptr) { // before those that have come meanwhile
         last->next = first_delivery_;
@@ -579,7 +593,7 @@ bool pool_core::drain(patience wait) {
 bool pool_core::wait_until_drained(patience wait) {
     // Idle twice with nothing accepted in between: then all shards were idle at one moment.
     const auto look = [&](std::uint64_t& accepted) {
-        bool idle = true;
+        bool idle = undelivered_.load(std::memory_order_acquire) == 0; // see retry_deliveries
         accepted = 0;
         for (auto& s : shards) {
             const std::lock_guard lock(s.lock);

@@ -172,6 +172,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     std::size_t cancel_timed(shard& s, const key_view& key);
     bool has_timed_locked(const shard& s, const key_view& key) const;
     void tell_drainers_locked(shard& s) noexcept;
+    void tell_drainers() noexcept;
 
     void begin_stop() noexcept;
     void start_locked();
@@ -191,6 +192,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     sync::mutex deliveries_mutex_;
     delivery* first_delivery_ = nullptr; // under deliveries_mutex_, as is the list
     delivery* last_delivery_ = nullptr;
+    sync::atomic<std::size_t> undelivered_{0}; // drain() waits for them
     sync::atomic<std::size_t> timed_{0};         // jobs that wait for their time
     sync::atomic<bool> resumptions_wait_{false}; // some detached coroutine that can go on found no memory
 

@@ -206,18 +206,23 @@ class run_operation {
     run_operation(const run_operation&) = delete;
     run_operation& operator=(const run_operation&) = delete;
 
-    bool await_ready() const noexcept { return false; }
-    template <class Promise>
-    bool await_suspend(std::coroutine_handle<Promise> coroutine) {
-        waiter_.job = job_of(coroutine);
-        waiter_.coroutine = coroutine;
-        await_future(*state_, waiter_); // before it can end; throws before it has begun
-        state_->start();
-        return true;
-    }
-    result await_resume() { return state_->take(); }
+    auto operator co_await() && noexcept { return awaiter{*this}; }
 
   private:
+    struct awaiter {
+        run_operation& of; // it outlives the co_await that it stands in
+
+        bool await_ready() const noexcept { return false; }
+        template <class Promise>
+        void await_suspend(std::coroutine_handle<Promise> coroutine) {
+            of.waiter_.job = job_of(coroutine);
+            of.waiter_.coroutine = coroutine;
+            await_future(*of.state_, of.waiter_); // before it can end; throws before it has begun
+            of.state_->start();
+        }
+        result await_resume() { return of.state_->take(); }
+    };
+
     std::optional<call> state_;
     coroutine_waiter waiter_;
 };

@@ -113,13 +113,15 @@ class foreign_awaiter {
     };
 
     static bridge await(foreign_awaiter& self) {
+        auto&& awaiter = awaiter_of(std::forward<A>(self.awaitable_)); // named: g++ 12 copies what a call refers to
         if constexpr (std::is_void_v<result>) {
-            co_await std::forward<A>(self.awaitable_);
+            co_await awaiter;
             self.value_.emplace();
         } else if constexpr (std::is_reference_v<result>) {
-            self.value_.emplace(std::addressof(co_await std::forward<A>(self.awaitable_)));
+            auto&& value = co_await awaiter;
+            self.value_.emplace(std::addressof(value));
         } else {
-            self.value_.emplace(co_await std::forward<A>(self.awaitable_));
+            self.value_.emplace(co_await awaiter);
         }
     }
 
@@ -205,9 +207,9 @@ class task_promise_base {
     last_awaiter final_suspend() noexcept { return {}; }
 
     template <class A>
-    decltype(auto) await_transform(A&& awaitable) {
+    auto await_transform(A&& awaitable) {
         if constexpr (lane_aware<A>)
-            return std::forward<A>(awaitable);
+            return awaiter_of(std::forward<A>(awaitable));
         else
             return foreign_awaiter<A>(std::forward<A>(awaitable));
     }
@@ -250,7 +252,7 @@ class task_result : public task_promise_base, public future_state<T> {
               [](future_core& self) noexcept {
                   std::coroutine_handle<Self>::from_promise(static_cast<Self&>(self)).destroy();
               },
-              0) {}
+              2) {} // they count once it is spawned: the job, and its future
 
     task<T> get_return_object() noexcept;
     void unhandled_exception() noexcept { this->set_error(std::current_exception()); }

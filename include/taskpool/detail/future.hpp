@@ -251,7 +251,8 @@ class job_call : public future_state<R>, public delivery {
     /// Submits it, now or as soon as there is room. REQUIRES: called once.
     void start() noexcept {
         attempt = &attempt_to_submit;
-        deliver(*core_, *this);
+        const auto core = core_; // the end may come, and the pool go, before this returns
+        deliver(*core, *this);
     }
 
     void fail(std::exception_ptr error) noexcept { end(std::move(error)); }
