@@ -3,11 +3,16 @@
 #include "manual.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <limits>
 #include <memory>
 #include <mutex>
+#include <stdexcept>
 #include <string>
+#include <system_error>
 #include <utility>
 
 #include <taskpool/testing.hpp>
@@ -19,8 +24,8 @@ namespace taskpool::detail {
 namespace {
 
 // Moves of the clock in one wait without a deadline, before it is taken for one that never ends: something that looks
-// every tick has looked for a quarter of an hour then.
-constexpr std::size_t most_moves = 1'000'000;
+// every tick has looked for a minute and a half then.
+constexpr std::size_t most_moves = 100'000;
 constexpr auto sweep_interval = std::chrono::seconds(1); // of the pool's time (G7)
 
 /// What runs on the calling thread meanwhile is no part of the job that waits there.
@@ -50,28 +55,6 @@ std::shared_ptr<pool_core> make_core(const manual_mode& mode, options settings, 
 
 // --- One job ---------------------------------------------------------------------------------------------------------
 
-/// What worker::serve does, for one job: a surplus of workers makes next() give the lane up.
-bool worker::serve_once(lane& l) noexcept {
-    job_slot job;
-    std::uint64_t number = 0;
-    bool ran = true;
-    core.workers_at.set_surplus(0);
-    if (l.extras != nullptr && take_resumption(l, job)) {
-        run(l, job, l.extras->number);
-    } else if (!next(l, job, number)) {
-        return false;
-    } else if (core.is_stopping() && job.on_stop == stop_action::discard) {
-        discard(l, job, number);
-        ran = false;
-    } else {
-        run(l, job, number);
-    }
-    core.workers_at.set_surplus(1);
-    if (!ran || end_job(l))
-        next(l, job, number);
-    return true;
-}
-
 bool manual_driver::step() {
     const auto alive = core_.shared_from_this(); // a job may destroy the pool
     return step(nullptr);
@@ -86,7 +69,7 @@ bool manual_driver::step(const lane* wanted) {
     for (lane* l = nullptr; (l = take(wanted)) != nullptr;) {
         ++level_;
         core_.workers_at.add_working(1);
-        const bool ran = w.serve_once(*l);
+        const bool ran = w.serve_once(*l, l == wanted);
         core_.workers_at.add_working(-1);
         if (--level_ == 0)
             end_abandoned();
@@ -156,6 +139,8 @@ std::size_t manual_driver::run_until(clock::time_point time) {
     while (move_clock(time))
         jobs += run_until_idle();
     core_.settings.clock->advance_to(time);
+    const outside_jobs here;
+    settle();
     return jobs;
 }
 
@@ -185,7 +170,7 @@ bool manual_driver::waiting::go_on() {
     if (driver_.step(wanted_))
         return true;
     if (!deadline_ && moves_++ == most_moves)
-        driver_.give_up("a million timers have come due in one wait");
+        driver_.give_up("a hundred thousand timers have come due in one wait");
     if (driver_.move_clock(deadline_))
         return true;
     if (!deadline_)
@@ -239,10 +224,10 @@ std::optional<std::uint64_t> seed_to_replay() {
     const char* const text = std::getenv("TASKPOOL_SEED");
     if (text == nullptr || *text == '\0')
         return std::nullopt;
-    char* end = nullptr;
-    const auto seed = std::strtoull(text, &end, 10);
-    if (*end != '\0' || *text < '0' || *text > '9')
-        throw std::invalid_argument("taskpool: TASKPOOL_SEED is not a number: " + std::string(text));
+    std::uint64_t seed = 0;
+    const char* const end = text + std::strlen(text);
+    if (const auto [stop, error] = std::from_chars(text, end, seed); error != std::errc() || stop != end)
+        throw std::invalid_argument("taskpool: TASKPOOL_SEED is not a number of 64 bits: " + std::string(text));
     return seed;
 }
 

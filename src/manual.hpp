@@ -10,10 +10,10 @@
 //   - Who waits (future.cpp, submit.cpp, pool.cpp) calls wait() instead of sleeping. It steps while anything is ready;
 //     when nothing is, it moves the clock to the next timer; when there is none either, the wait would never end.
 //
-// A wait inside a job runs other jobs on top of it, on the same stack, each level with a worker of its own, so that what
-// the pool counts of running and blocked jobs is right. A job can then only go on when those above it have ended. So
-// that none of them comes to wait for one below it, the lane that the waiting job waits for goes first; and since the
-// wait graph holds no cycles, a chain of such waits ends. Other lanes' jobs run only where that lane is not ready.
+// A wait inside a job runs other jobs on top of it, on the same stack, each level with a worker of its own, so that
+// what the pool counts of running and blocked jobs is right. A job can then only go on when those above it have ended.
+// So that none of them comes to wait for one below it, the lane that the waiting job waits for goes first; and since
+// the wait graph holds no cycles, a chain of such waits ends. Other lanes' jobs run only where that lane is not ready.
 #pragma once
 
 #include <chrono>
@@ -42,8 +42,8 @@ class manual_driver {
     std::size_t run_until_idle();
     std::size_t run_until(clock::time_point time);
 
-    /// Runs jobs, and lets time pass, until `done()`; false when the time was up first. Inside a job the jobs of `lane`,
-    /// if any, go first. Throws deadlock_error when nothing is left that could bring it about.
+    /// Runs jobs, and lets time pass, until `done()`; false when the time was up first. Inside a job the jobs of
+    /// `lane`, if any, go first. Throws deadlock_error when nothing is left that could bring it about.
     template <class Done>
     bool wait(patience how_long, const lane* wanted, Done done) {
         waiting w(*this, how_long, wanted);

@@ -37,8 +37,9 @@ struct worker {
     /// The thread's body: runs jobs until it is retired or the pool ends.
     void main() noexcept;
 
-    /// Runs one job of a lane that the caller owns, and gives the lane up; false when it had none (manual.cpp).
-    bool serve_once(lane& l) noexcept;
+    /// Runs one job of a lane that the caller owns, and gives the lane up. False when it had none, or an older lane should
+    /// go first (manual.hpp).
+    bool serve_once(lane& l, bool even_before_older) noexcept;
 
     // --- Constant
     pool_core& core;
@@ -78,6 +79,7 @@ struct worker {
     bool spin() noexcept;
     bool park() noexcept;
     void serve(lane& l) noexcept;
+    template <bool MakesWay = true>
     bool next(lane& l, job_slot& job, std::uint64_t& number) noexcept;
     void discard(lane& l, job_slot& job, std::uint64_t number) noexcept;
     bool end_job(lane& l) noexcept;

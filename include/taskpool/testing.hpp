@@ -41,24 +41,26 @@ namespace testing {
 /// guarantees, to be handed to the code under test as one. One thread at a time may use it.
 ///
 /// Order. Without a seed jobs run in the order in which they were submitted, exactly (G4), and G1 and G2 as ever; a
-/// coroutine that goes on, and a job whose time has come, count from then. Under a seed each of them takes a random place
-/// instead, though none before an older one of its key: so which ready key goes next is random, but the same seed gives
-/// the same order in every run and on every machine.
+/// coroutine that goes on, and a job whose time has come, count from then. Under a seed each of them takes a random
+/// place instead, though none before an older one of its key: so which ready key goes next is random, but the same seed
+/// gives the same order in every run and on every machine.
 ///
-/// Time. now() stands still but for run_for(), run_until(), clock() and waits. A time that is waited for passes at once.
+/// Time. now() stands still but for run_for(), run_until(), clock() and waits. A time that is waited for passes at
+/// once.
 ///
 /// Waits. What would block the thread (future::get and wait, a submit to a full lane, drain, stop, the destructor) runs
-/// jobs instead, one by one, until it is fulfilled. When nothing is ready it lets time pass, up to the next timer, or to
-/// its own deadline. When there is no timer either, or after a million of them, a wait without a deadline throws
-/// deadlock_error, with the keys that still have work (a submit answers would_deadlock; the destructor says so on stderr
-/// and leaves the pool's memory be). What the pool does not see, such as a std::future or a latch that a job waits at,
-/// blocks for ever.
+/// jobs instead, one by one, until it is fulfilled. When nothing is ready it lets time pass, up to the next timer, or
+/// to its own deadline. When there is no timer either, or after a hundred thousand of them, a wait without a deadline
+/// throws deadlock_error, with the keys that still have work (a submit answers would_deadlock; the destructor says so
+/// on stderr and leaves the pool's memory be). What the pool does not see, such as a std::future or a latch that a job
+/// waits at, blocks for ever.
 ///
-/// Jobs that wait. A wait inside a job runs other jobs on top of it, on the same stack: first those that it waits for, and
-/// others where these are not ready. Where one of the others comes to wait for a job below it, it gets deadlock_error,
-/// which threads would not need.
+/// Jobs that wait. A wait inside a job runs other jobs on top of it, on the same stack: first those that it waits for,
+/// and others where these are not ready. Where one of the others comes to wait for a job below it, it gets
+/// deadlock_error, which threads would not need.
 ///
-/// Options: `threads` and `name` mean nothing; `clock` may be given. stats().threads is 0, and the histograms are empty.
+/// Options: `threads` and `name` mean nothing; `clock` may be given. stats().threads is 0, and the histograms are
+/// empty.
 template <class Key, class Hash = detail::default_hash<Key>, class Equal = std::equal_to<>>
 class basic_manual_pool : public basic_task_pool<Key, Hash, Equal> {
     using base = basic_task_pool<Key, Hash, Equal>;
@@ -73,15 +75,13 @@ class basic_manual_pool : public basic_task_pool<Key, Hash, Equal> {
     /// next three. All throw std::bad_alloc.
     bool step() { return detail::step(this->core()); }
 
-    /// Runs jobs until nothing is ready, and no time passes. How many ran. A pool with a job that always submits another
-    /// is never idle.
+    /// Runs jobs until nothing is ready, and no time passes. How many ran. A pool with a job that always submits
+    /// another is never idle.
     std::size_t run_until_idle() { return detail::run_until_idle(this->core()); }
 
     /// Runs what is ready, then lets time pass from one timer to the next, and runs what becomes ready each time, up to
     /// `time` and what is due then; now() is `time` afterwards, unless it was later before. How many jobs ran.
-    std::size_t run_until(std::chrono::steady_clock::time_point time) {
-        return detail::run_until(this->core(), time);
-    }
+    std::size_t run_until(std::chrono::steady_clock::time_point time) { return detail::run_until(this->core(), time); }
 
     /// The same for so long from now().
     template <class Rep, class Period>
@@ -89,8 +89,8 @@ class basic_manual_pool : public basic_task_pool<Key, Hash, Equal> {
         return run_until(this->now() + detail::clamped(time));
     }
 
-    /// The clock, which begins at zero unless options::clock says otherwise. Who moves it by hand, instead of run_for(),
-    /// leaps over the timers on the way: they are late, and beats are missed. The next step fires them.
+    /// The clock, which begins at zero unless options::clock says otherwise. Who moves it by hand, instead of
+    /// run_for(), leaps over the timers on the way: they are late, and beats are missed. The next step fires them.
     manual_clock& clock() noexcept { return detail::clock_of(this->core()); }
 };
 
