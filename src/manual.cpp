@@ -108,6 +108,9 @@ worker& manual_driver::worker_of_this_level() {
 
 /// What the keeper does in a tick.
 void manual_driver::settle() noexcept {
+    if (settling_)
+        return; // a handler, or a destructor, steps
+    settling_ = true;
     if (const auto now = core_.time.now(); now - swept_ >= sweep_interval) {
         swept_ = now;
         core_.sweep(core_.shards.size());
@@ -115,9 +118,12 @@ void manual_driver::settle() noexcept {
     core_.time.fire_due(core_);
     core_.retry_deliveries();
     core_.retry_resumptions();
+    settling_ = false;
+    if (level_ == 0)
+        end_abandoned();
 }
 
-/// Ends a pool that was destroyed by one of its own jobs. REQUIRES: no job runs; the caller keeps the core.
+/// Ends a pool that was destroyed by one of its own jobs, or by what a discarded one destroyed. REQUIRES: no job runs; the caller keeps the core.
 void manual_driver::end_abandoned() noexcept {
     if (const auto last = std::exchange(core_.self_, nullptr))
         core_.destroy();
@@ -157,6 +163,8 @@ bool manual_driver::move_clock(const std::optional<clock::time_point>& last) {
 
 manual_driver::waiting::waiting(manual_driver& driver, patience how_long, const lane* wanted)
     : driver_(driver), alive_(driver.core_.shared_from_this()), wanted_(wanted) {
+    if (driver.settling_) // what it waits for may be in the middle of it
+        driver.give_up("it is of a handler, or a destructor, that a discarded job calls");
     if (how_long.kind != patience::until_deadline)
         return;
     clock::duration time = std::chrono::milliseconds(how_long.milliseconds);

@@ -53,6 +53,9 @@ class manual_driver {
         return true;
     }
 
+    /// Whether it does what the keeper does otherwise; what is discarded by that must not wait for the pool.
+    bool is_settling() const noexcept { return settling_; }
+
     /// While one lives, stop() is at work: a second one, on the same stack, would wait for the first. Throws
     /// deadlock_error. REQUIRES: a driver or null.
     class stop_scope {
@@ -92,6 +95,7 @@ class manual_driver {
     pool_core& core_;
     std::size_t level_ = 0; // jobs that run, each on top of the one before
     bool in_stop_ = false;
+    bool settling_ = false;
     clock::time_point swept_{};
     struct ready_lane {
         lane* l;

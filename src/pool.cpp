@@ -45,9 +45,11 @@ std::size_t shards_for(unsigned threads) { return std::clamp<std::size_t>(std::b
 // --- Construction and destruction
 // --------------------------------------------------------------------------------------
 
-pool_core::pool_core(options given, const key_type& keys, std::shared_ptr<const void> functions, const manual_mode* mode)
+pool_core::pool_core(options given, const key_type& keys, std::shared_ptr<const void> functions,
+                     const manual_mode* mode)
     : settings(checked(std::move(given))), maker(keys, std::move(functions)), shards(shards_for(settings.threads)),
-      manual(mode != nullptr ? std::make_unique<manual_driver>(*this) : nullptr), queues(settings.threads), time(settings.clock), workers_at(settings.threads, settings.max_threads), gate(settings.pool_capacity),
+      manual(mode != nullptr ? std::make_unique<manual_driver>(*this) : nullptr), queues(settings.threads),
+      time(settings.clock), workers_at(settings.threads, settings.max_threads), gate(settings.pool_capacity),
       hottest(maker), queues_seen_(settings.threads) {
     for (auto& s : shards)
         s.table.use(maker);
@@ -77,7 +79,7 @@ void pool_core::destroy() noexcept {
         return;
     }
     const running_job* const job = current_job();
-    if (job == nullptr || &job->core != this) {
+    if ((job == nullptr || &job->core != this) && !(manual && manual->is_settling())) {
         try {
             stop();
         } catch (const std::exception& error) {
@@ -94,7 +96,7 @@ void pool_core::destroy() noexcept {
     }
     self_ = shared_from_this(); // kept for ever if not even one thread can be had
     if (manual)
-        return; // whoever runs the job ends the pool after it
+        return; // the driver ends the pool after that job
     try {
         platform::start_thread(
             [](void* core) {

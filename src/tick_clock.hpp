@@ -38,8 +38,8 @@ class tick_clock {
     void set_asleep(bool asleep) noexcept { asleep_.store(asleep, std::memory_order_relaxed); }
     bool asleep() const noexcept { return asleep_.load(std::memory_order_relaxed); }
 
-    /// For a pool without threads (manual.hpp): from now on each reading is another one, later than all before, or, under
-    /// a seed, a random one. REQUIRES: asleep, for good; one thread at a time reads it.
+    /// For a pool without threads (manual.hpp): from now on each reading is another one, later than all before, or,
+    /// under a seed, a random one. REQUIRES: asleep, for good; one thread at a time reads it.
     void use_stamps(std::optional<std::uint64_t> seed) noexcept {
         stamps_ = true;
         seeded_ = seed.has_value();

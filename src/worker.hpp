@@ -37,8 +37,8 @@ struct worker {
     /// The thread's body: runs jobs until it is retired or the pool ends.
     void main() noexcept;
 
-    /// Runs one job of a lane that the caller owns, and gives the lane up. False when it had none, or an older lane should
-    /// go first (manual.hpp).
+    /// Runs one job of a lane that the caller owns, and gives the lane up. False when it had none, or an older lane
+    /// should go first (manual.hpp).
     bool serve_once(lane& l, bool even_before_older) noexcept;
 
     // --- Constant

@@ -906,6 +906,35 @@ TEST(ManualPool, a_job_may_destroy_its_pool) {
     EXPECT_EQ(lane.submit([] {}), submit_status::stopped);
 }
 
+TEST(ManualPool, what_a_timed_job_that_is_discarded_destroys_may_be_its_pool) {
+    // It is discarded when its time has come, since the lane is full.
+    auto pool = std::make_shared<manual_pool>(options{.lane_capacity = 1, .when_full = overflow::reject});
+    manual_pool& p = *pool;
+    bool refused = false;
+    auto waits = std::shared_ptr<int>(new int, [&](int* n) {
+        delete n;
+        try {
+            p.drain();
+        } catch (const deadlock_error&) {
+            refused = true;
+        }
+    });
+    p.submit("key", [] {});
+    p.submit_after(1s, "key", [waits = std::move(waits)] {});
+    p.clock().advance(1s);
+    p.run_until_idle();
+    EXPECT_TRUE(refused);
+
+    bool ran = false;
+    p.submit("key", [&] { ran = true; });
+    auto lane = p.lane("other");
+    p.submit_after(1s, "key", [last = std::move(pool)] {});
+    p.clock().advance(1s);
+    EXPECT_EQ(p.run_until_idle(), 0U);
+    EXPECT_FALSE(ran) << "the pool was stopped before";
+    EXPECT_EQ(lane.submit([] {}), submit_status::stopped);
+}
+
 TEST(ManualPool, failures_go_where_they_always_go) {
     strings failures;
     manual_pool pool({.on_failure = [&](const failure& f) { failures.emplace_back(f.key); }});
