@@ -53,6 +53,15 @@ std::shared_ptr<pool_core> make_core(const manual_mode& mode, options settings, 
     return core;
 }
 
+tick tick_clock::next_stamp() noexcept {
+    if (!seeded_) // relaxed: only one thread is here
+        return tick_.fetch_add(1, std::memory_order_relaxed) + 1;
+    auto r = random_ += 0x9E3779B97F4A7C15U; // SplitMix64, Steele et al. 2014
+    r = (r ^ (r >> 30)) * 0xBF58476D1CE4E5B9U;
+    r = (r ^ (r >> 27)) * 0x94D049BB133111EBU;
+    return static_cast<tick>(r >> 51); // 13 bits: what measures time by ticks sees some seconds go by at most
+}
+
 // --- One job ---------------------------------------------------------------------------------------------------------
 
 bool manual_driver::step() {
@@ -66,10 +75,11 @@ bool manual_driver::step(const lane* wanted) {
     worker& w = worker_of_this_level();
     const outside_jobs here;
     settle();
-    for (lane* l = nullptr; (l = take(wanted)) != nullptr;) {
+    const lane* const first = level_ > 0 ? wanted : nullptr;
+    for (lane* l = nullptr; (l = take(first)) != nullptr;) {
         ++level_;
         core_.workers_at.add_working(1);
-        const bool ran = w.serve_once(*l, l == wanted);
+        const bool ran = w.serve_once(*l, l == first);
         core_.workers_at.add_working(-1);
         if (--level_ == 0)
             end_abandoned();
@@ -79,10 +89,10 @@ bool manual_driver::step(const lane* wanted) {
     return false;
 }
 
-/// The lane that goes next, or `wanted` where that is ready; null when none is.
+/// `wanted`, where it is ready, or the lane whose turn it is; null when none is ready.
 lane* manual_driver::take(const lane* wanted) {
     auto& queue = core_.queues[0];
-    if (wanted == nullptr || level_ == 0)
+    if (wanted == nullptr)
         return queue.pop();
     passed_over_.reserve(queue.state().lanes); // what follows must not fail
     lane* found = nullptr;
@@ -123,7 +133,8 @@ void manual_driver::settle() noexcept {
         end_abandoned();
 }
 
-/// Ends a pool that was destroyed by one of its own jobs, or by what a discarded one destroyed. REQUIRES: no job runs; the caller keeps the core.
+/// Ends a pool that was destroyed by one of its own jobs, or by what a discarded one destroyed. REQUIRES: no job runs;
+/// the caller keeps the core.
 void manual_driver::end_abandoned() noexcept {
     if (const auto last = std::exchange(core_.self_, nullptr))
         core_.destroy();

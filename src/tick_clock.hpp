@@ -24,7 +24,7 @@ class tick_clock {
     }
 
     tick refresh() noexcept {
-        if (stamps_)
+        if (stamps_) [[unlikely]]
             return next_stamp();
         const auto passed = std::chrono::steady_clock::now() - begin_;
         const auto t = static_cast<tick>(std::chrono::duration_cast<std::chrono::milliseconds>(passed).count());
@@ -47,14 +47,7 @@ class tick_clock {
     }
 
   private:
-    tick next_stamp() noexcept {
-        if (!seeded_) // relaxed: only one thread is here
-            return tick_.fetch_add(1, std::memory_order_relaxed) + 1;
-        auto r = random_ += 0x9E3779B97F4A7C15U; // SplitMix64, Steele et al. 2014
-        r = (r ^ (r >> 30)) * 0xBF58476D1CE4E5B9U;
-        r = (r ^ (r >> 27)) * 0x94D049BB133111EBU;
-        return static_cast<tick>(r >> 51); // 13 bits: what measures time by ticks sees some seconds go by at most
-    }
+    tick next_stamp() noexcept; // in manual.cpp: apart from what every pool runs
 
     bool stamps_ = false;
     bool seeded_ = false;

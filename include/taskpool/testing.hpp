@@ -43,7 +43,7 @@ namespace testing {
 /// Order. Without a seed jobs run in the order in which they were submitted, exactly (G4), and G1 and G2 as ever; a
 /// coroutine that goes on, and a job whose time has come, count from then. Under a seed each of them takes a random
 /// place instead, though none before an older one of its key: so which ready key goes next is random, but the same seed
-/// gives the same order in every run and on every machine.
+/// gives the same order in every run and on every machine (but for what stop() does at once, which goes by hashes).
 ///
 /// Time. now() stands still but for run_for(), run_until(), clock() and waits. A time that is waited for passes at
 /// once.
