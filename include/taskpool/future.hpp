@@ -19,8 +19,9 @@
 namespace taskpool {
 
 /// The result of one job of a pool with keys of type `Key`. Movable, not copyable; one object is not safe to use from
-/// two threads at once. Destroying it neither waits nor cancels the job: what the job then throws goes to the pool's
-/// failure handler, as that of any job does (G10).
+/// two threads at once. Destroying it neither waits nor cancels the job. What a job throws after its future was dropped
+/// goes to the pool's failure handler, as that of any job does (G10); dropped later, the exception goes with it, so who
+/// wants no result had better submit.
 ///
 /// Waiting from inside a job is allowed where it can end: a wait for a job of the waiting job's own key, or one that
 /// closes a cycle of waits between keys, throws deadlock_error at once (G9). A waiting job counts as blocked, so that

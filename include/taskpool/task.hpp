@@ -231,6 +231,14 @@ class run_operation {
 template <class F>
 using made_by = typename task_value<std::decay_t<std::invoke_result_t<std::decay_t<F>&>>>::type;
 
+/// A callable that makes a task, to be kept as long as the coroutine.
+template <class F>
+concept task_maker = !std::is_lvalue_reference_v<F> && requires { typename made_by<F>; };
+
+/// Whether a callable that takes what jobs take would make a task.
+template <class Key, class F>
+concept makes_task = requires { typename task_value<job_result<Key, F>>::type; };
+
 template <class T, class F>
 task<T> make_and_await(F make) {
     co_return co_await make();

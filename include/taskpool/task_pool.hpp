@@ -61,9 +61,11 @@ using default_hash = std::conditional_t<std::is_same_v<Key, std::string>, string
 } // namespace detail
 
 /// A callable that may be submitted: it takes nothing, a std::stop_token or a const basic_job_context<Key>&; it can be
-/// moved (or copied, when an lvalue is submitted) and need not be copyable. What it returns is ignored by submit.
+/// moved (or copied, when an lvalue is submitted) and need not be copyable. What it returns is ignored by submit, but
+/// must not be a task, which would never begin: see basic_task_pool::spawn.
 template <class F, class Key>
-concept job_for = detail::is_job<Key, std::decay_t<F>> && std::is_constructible_v<std::decay_t<F>, F>;
+concept job_for = detail::is_job<Key, std::decay_t<F>> && std::is_constructible_v<std::decay_t<F>, F> &&
+                  !detail::makes_task<Key, F>;
 
 namespace detail {
 
@@ -261,31 +263,36 @@ class basic_task_pool {
 
     /// Submits a coroutine, which keeps the key, with no thread, until it has ended (or lends it to the key's other jobs
     /// while it is suspended), and gives a future for its result. Waits for room as submit does. If it is not accepted,
-    /// `coroutine` is untouched and the future holds job_rejected. The future may be dropped: then what the coroutine
-    /// throws goes to the failure handler. No allocation but the coroutine's own frame. Throws std::bad_alloc.
-    /// REQUIRES: coroutine.valid().
+    /// `coroutine` is untouched and the future holds job_rejected. No allocation but the coroutine's own frame. Throws
+    /// std::bad_alloc. REQUIRES: coroutine.valid().
     template <class T>
     future<T, Key> spawn(key_view key, task<T>&& coroutine, const spawn_options& how = {}) {
         auto& promise = coroutine.frame_.promise();
-        auto& job = promise.become_job(coroutine.frame_, promise, how.while_suspended == suspension::interleave);
-        try {
-            if (const auto answer = detail::submit_coroutine(*core_, view(key), job, how.on_stop); !answer) {
-                promise.become_task();
-                return rejected<T>(answer);
-            }
-        } catch (...) {
-            promise.become_task();
-            throw;
-        }
-        return future<T, Key>(detail::future_ref<T>(&std::exchange(coroutine.frame_, {}).promise()), core_);
+        if (const auto answer = give(view(key), coroutine, how); !answer)
+            return rejected<T>(answer);
+        return future<T, Key>(detail::future_ref<T>(&promise), core_);
+    }
+
+    /// The same without a future: what the coroutine throws goes to the failure handler, as that of any job does.
+    template <class T>
+    submit_result submit(key_view key, task<T>&& coroutine, const spawn_options& how = {}) {
+        auto& promise = coroutine.frame_.promise();
+        promise.drop(); // the future's reference
+        const auto answer = give(view(key), coroutine, how);
+        if (!answer)
+            promise.share();
+        return answer;
     }
 
     /// The same for a callable that makes the coroutine, such as a lambda, which is kept with its captures until the
     /// coroutine has ended. It is called when the job begins. One frame more.
-    template <class F>
-        requires(!std::is_lvalue_reference_v<F>)
+    template <detail::task_maker F>
     auto spawn(key_view key, F&& make, const spawn_options& how = {}) -> future<detail::made_by<F>, Key> {
         return spawn(key, detail::make_and_await<detail::made_by<F>>(std::forward<F>(make)), how);
+    }
+    template <detail::task_maker F>
+    submit_result submit(key_view key, F&& make, const spawn_options& how = {}) {
+        return submit(key, detail::make_and_await<detail::made_by<F>>(std::forward<F>(make)), how);
     }
 
     /// `co_await pool.run(key, f)`: calls `f` as a job of `key` and gives what it returns, or throws what it throws,
@@ -422,6 +429,24 @@ class basic_task_pool {
     // REQUIRES: `key` outlives the result, which points at it.
     detail::key_view view(const std::remove_reference_t<key_view>& key) const {
         return {&key, static_cast<std::uint64_t>(hash_(key))};
+    }
+
+    /// Hands a coroutine's frame to the pool, if it is accepted.
+    template <class T>
+    submit_result give(const detail::key_view& key, task<T>& coroutine, const spawn_options& how) {
+        auto& promise = coroutine.frame_.promise();
+        auto& job = promise.become_job(coroutine.frame_, promise, how.while_suspended == suspension::interleave);
+        try {
+            auto answer = detail::submit_coroutine(*core_, key, job, how.on_stop);
+            if (answer)
+                coroutine.frame_ = {};
+            else
+                promise.become_task();
+            return answer;
+        } catch (...) {
+            promise.become_task();
+            throw;
+        }
     }
 
     template <class F>

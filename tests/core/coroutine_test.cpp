@@ -44,6 +44,12 @@ class foreign_event {
     std::coroutine_handle<> waiting_;
 };
 
+// A callable that makes a task is no plain job: it would never begin.
+template <class F>
+concept accepted_at_a_time = requires(task_pool& pool, F f) { pool.submit_after(1s, "key", std::move(f)); };
+static_assert(accepted_at_a_time<void (*)()>);
+static_assert(!accepted_at_a_time<task<> (*)()>);
+
 task<int> give(int value) { co_return value; }
 task<int> add(int a, int b) { co_return co_await give(a) + co_await give(b); }
 task<> fail(const char* why) {
@@ -319,7 +325,7 @@ TEST(Spawn, the_future_outlives_the_pool_and_the_value_with_it) {
     EXPECT_EQ(result.get(), std::string(100, 'x'));
 }
 
-TEST(Spawn, what_it_throws_goes_to_the_handler_when_nobody_has_the_future) {
+TEST(Spawn, submitted_it_has_no_future_and_what_it_throws_goes_to_the_handler) {
     journal<std::string> failures;
     task_pool pool({.threads = 1, .on_failure = [&](const failure& f) {
                         try {
@@ -328,14 +334,36 @@ TEST(Spawn, what_it_throws_goes_to_the_handler_when_nobody_has_the_future) {
                             failures.add(std::string(f.key) + ": " + error.what());
                         }
                     }});
-    pool.spawn("key", fail("lost"));
+    ASSERT_EQ(pool.submit("key", fail("first")), submit_status::accepted);
+    ASSERT_TRUE(pool.submit(
+        "key", [why = std::string("second")]() -> task<> { co_await fail(why.c_str()); },
+        {.while_suspended = suspension::interleave}));
     pool.drain();
-    EXPECT_EQ(failures.entries(), std::vector<std::string>{"key: lost"});
+    EXPECT_EQ(failures.entries(), (std::vector<std::string>{"key: first", "key: second"}));
     auto kept = pool.spawn("key", fail("kept"));
     pool.drain();
-    EXPECT_EQ(failures.size(), 1U);
-    EXPECT_EQ(pool.stats().failed, 2U);
+    EXPECT_EQ(failures.size(), 2U);
+    EXPECT_EQ(pool.stats().failed, 3U);
     EXPECT_THROW(kept.get(), std::runtime_error);
+
+    pool.close();
+    auto mine = fail("refused");
+    EXPECT_EQ(pool.submit("key", std::move(mine)), submit_status::stopped);
+    EXPECT_TRUE(mine.valid()); // NOLINT(bugprone-use-after-move): that is what is asked
+    task_pool other({.threads = 1});
+    EXPECT_THROW(other.spawn("key", std::move(mine)).get(), std::runtime_error);
+}
+
+TEST(Spawn, dropping_the_future_before_the_end_leaves_the_exception_to_the_handler) {
+    journal<std::string> failures;
+    task_pool pool({.threads = 1, .on_failure = [&](const failure& f) { failures.add(std::string(f.key)); }});
+    gate busy;
+    const opener opens(busy);
+    occupy(pool, "key", busy);
+    pool.spawn("key", fail("lost"));
+    busy.open();
+    pool.drain();
+    EXPECT_EQ(failures.entries(), std::vector<std::string>{"key"});
 }
 
 TEST(Spawn, works_with_keys_of_any_type) {
