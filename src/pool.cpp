@@ -652,7 +652,7 @@ bool pool_core::drain(const key_view& key, patience wait) {
     const job_wait waits(current_job(), {.for_lane = l, .in = this, .needs_thread = needs_thread},
                          wait.kind == patience::until_deadline);
     if (manual)
-        return manual->wait(wait, l, [&] {
+        return manual->wait(wait, l, [&, &s = s] {
             const std::lock_guard lock(s.lock);
             return l->state == lane_state::idle && !has_timed_locked(s, key);
         });

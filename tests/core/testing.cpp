@@ -95,8 +95,8 @@ std::uint64_t allocations_of_this_thread() noexcept { return allocated; }
 
 } // namespace taskpool::testing
 
-// The forms of the standard library for arrays call these; so does the one without exceptions, but AddressSanitizer's does
-// not.
+// The forms of the standard library for arrays call these; so does the one without exceptions, but AddressSanitizer's
+// does not.
 void* operator new(std::size_t size) { return taskpool::testing::count_and_allocate(size, 1); }
 void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
     try {
