@@ -125,9 +125,7 @@ void manual_driver::settle() noexcept {
         swept_ = now;
         core_.sweep(core_.shards.size());
     }
-    core_.time.fire_due(core_);
-    core_.retry_deliveries();
-    core_.retry_resumptions();
+    core_.do_what_is_due();
     settling_ = false;
     if (level_ == 0)
         end_abandoned();

@@ -181,6 +181,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     // The keeper (elastic.cpp)
     static void keep(void* self) noexcept;
     bool keeper_tick() noexcept;
+    bool do_what_is_due() noexcept;
     unsigned find_blocked() noexcept;
     void recheck_blocked() noexcept;
     void add_workers(std::size_t count) noexcept;
