@@ -69,6 +69,7 @@ void pool_core::unblock(worker& w) noexcept {
 
 void pool_core::keep(void* self) noexcept {
     auto& core = *static_cast<pool_core*>(self);
+    core.be_keeper_here();
     core.clock.set_asleep(false);
     // relaxed: set before the event is signalled, whose lock orders it.
     while (!core.keeper_ends_.load(std::memory_order_relaxed)) {
@@ -135,9 +136,10 @@ bool pool_core::keeper_tick() noexcept {
 /// Fires timers, and tries again what found no room. Whether there was a timer, or something has to be tried once more.
 bool pool_core::do_what_is_due() noexcept {
     const bool fired = time.fire_due(*this) > 0;
+    const bool due = deliver_due();
     const bool delivering = retry_deliveries();
     retry_resumptions();
-    return fired || delivering;
+    return fired || due || delivering;
 }
 
 /// Marks workers that have come to be blocked; how many.
@@ -232,6 +234,10 @@ bool pool_core::sweep(std::size_t shards_to_do) noexcept {
     for (; shards_to_do > 0; --shards_to_do) {
         shard& s = shards[sweep_shard_];
         sweep_shard_ = (sweep_shard_ + 1) & (shards.size() - 1);
+        {
+            const std::lock_guard lock(s.lock);
+            s.timed_jobs.shrink();
+        }
         for (bool more = true; more;) {
             const std::lock_guard lock(s.lock);
             more = !s.frozen && s.table.sweep_locked(sweep_stride) > 0;

@@ -27,6 +27,7 @@ std::size_t pool_core::active_keys() const noexcept {
     return count;
 }
 
+/// The keys with work, those included for which jobs only wait for their time.
 void pool_core::visit_active_keys(key_visitor visitor) {
     if (is_forked())
         return;
@@ -35,6 +36,7 @@ void pool_core::visit_active_keys(key_visitor visitor) {
         for (const lane* const l : s.table.places_locked())
             if (l != nullptr && l->state != lane_state::idle)
                 visitor.visit(visitor.self, maker.key_of(*l), 0, 0);
+        visit_timed_keys_locked(s, visitor);
     }
 }
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <taskpool/manual_clock.hpp>
 
-#include <algorithm>
 #include <mutex>
 #include <vector>
 
@@ -40,8 +39,11 @@ void manual_clock::parts::advance_to_locked(time_point time) noexcept {
 }
 
 void manual_clock::advance(duration by) noexcept {
+    if (by <= by.zero())
+        return;
     const std::lock_guard lock(parts_->mutex);
-    parts_->advance_to_locked(by < time_point::max() - parts_->now ? parts_->now + by : time_point::max());
+    const bool ends = parts_->now > time_point() && by > time_point::max() - parts_->now;
+    parts_->advance_to_locked(ends ? time_point::max() : parts_->now + by);
 }
 
 void manual_clock::advance_to(time_point time) noexcept {

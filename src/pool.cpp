@@ -37,6 +37,7 @@ options checked(options settings) {
 }
 
 thread_local const pool_core* stopping_here = nullptr; // whose jobs this thread discards
+thread_local const pool_core* kept_here = nullptr;     // whose keeper this thread is
 
 std::size_t shards_for(unsigned threads) { return std::clamp<std::size_t>(std::bit_ceil(threads * 16U), 64, 1024); }
 
@@ -79,7 +80,7 @@ void pool_core::destroy() noexcept {
         return;
     }
     const running_job* const job = current_job();
-    if ((job == nullptr || &job->core != this) && !(manual && manual->is_settling())) {
+    if ((job == nullptr || &job->core != this) && kept_here != this && !(manual && manual->is_settling())) {
         try {
             stop();
         } catch (const std::exception& error) {
@@ -89,7 +90,7 @@ void pool_core::destroy() noexcept {
         }
         return;
     }
-    // One of the pool's own jobs destroys it: somebody else waits for the end of that job.
+    // One of the pool's own threads destroys it: somebody else waits for the end of what it does.
     {
         const std::lock_guard lock(lifecycle_);
         begin_stop();
@@ -200,8 +201,20 @@ void pool_core::begin_stop() noexcept {
         s.lock.unlock();
         discard_all_timed(s);
     }
+    time.bring_forward(); // jobs that must run
+    poke_keeper();
     retry_deliveries(); // they are refused now
 }
+
+/// Throws where a job that is discarded, or a handler, would wait for who discards it.
+void pool_core::refuse_where_it_discards(const char* wait) const {
+    if (stopping_here == this)
+        throw deadlock_error(std::string(wait) + " inside a stop(), by a job that it discards or a handler", {});
+    if (kept_here == this)
+        throw deadlock_error(std::string(wait) + " by a timed job that is discarded, or a handler that is told", {});
+}
+
+void pool_core::be_keeper_here() const noexcept { kept_here = this; }
 
 stop_report pool_core::stop() {
     if (is_forked())
@@ -209,8 +222,7 @@ stop_report pool_core::stop() {
     if (const running_job* const job = current_job(); job != nullptr && &job->core == this)
         throw deadlock_error("stop() inside a job waits for the job itself, of key \"" + describe(job->in) + "\"",
                              {describe(job->in)});
-    if (stopping_here == this)
-        throw deadlock_error("stop() inside a stop(), by a job that it discards or a handler", {});
+    refuse_where_it_discards("stop()");
     const job_wait waits(current_job(), {.for_pool = this}, false);
     const manual_driver::stop_scope once(manual.get());
     const std::lock_guard lock(lifecycle_);
@@ -219,7 +231,7 @@ stop_report pool_core::stop() {
     const auto* const outer = std::exchange(stopping_here, this);
     begin_stop();
     stopping_here = outer;
-    if (!started_ && active_keys() > 0)
+    if (!started_ && (active_keys() > 0 || timed_jobs() > 0))
         start_locked(); // jobs that must run
     if (started_) {
         wait_until_drained({patience::for_ever});
@@ -252,7 +264,7 @@ std::size_t pool_core::cancel(const key_view& key) {
     if (is_forked())
         return 0;
     const auto [s, hash] = place_of(key);
-    const auto timed = cancel_timed(s, key);
+    const auto timed = cancel_timed(s, key, hash);
     lane* l = nullptr;
     cut_jobs cut;
     bool ready = false;
@@ -586,8 +598,7 @@ bool pool_core::drain(patience wait) {
     if (const running_job* const job = current_job(); job != nullptr && &job->core == this)
         throw deadlock_error("drain() inside a job waits for the job itself, of key \"" + describe(job->in) + "\"",
                              {describe(job->in)});
-    if (stopping_here == this)
-        throw deadlock_error("drain() inside a stop(), by a job that it discards or a handler", {});
+    refuse_where_it_discards("drain()");
     const job_wait waits(current_job(), {.for_pool = this}, wait.kind == patience::until_deadline);
     return wait_until_drained(wait);
 }
@@ -636,7 +647,7 @@ bool pool_core::drain(const key_view& key, patience wait) {
     bool needs_thread = true;
     {
         const std::lock_guard lock(s.lock);
-        const bool timed = has_timed_locked(s, key);
+        const bool timed = has_timed_locked(s, key, hash);
         l = timed ? &s.table.find_or_make_locked(key, hash, static_cast<std::uint16_t>(&s - shards.data()))
                   : s.table.find_locked(key, hash);
         if (l == nullptr || (l->state == lane_state::idle && !timed))
@@ -652,9 +663,9 @@ bool pool_core::drain(const key_view& key, patience wait) {
     const job_wait waits(current_job(), {.for_lane = l, .in = this, .needs_thread = needs_thread},
                          wait.kind == patience::until_deadline);
     if (manual)
-        return manual->wait(wait, l, [&, &s = s] {
+        return manual->wait(wait, l, [&, &s = s, hash = hash] {
             const std::lock_guard lock(s.lock);
-            return l->state == lane_state::idle && !has_timed_locked(s, key);
+            return l->state == lane_state::idle && !has_timed_locked(s, key, hash);
         });
     for (;;) {
         std::unique_lock lock(quiet_);
@@ -662,7 +673,7 @@ bool pool_core::drain(const key_view& key, patience wait) {
         lock.unlock();
         {
             const std::lock_guard shard_lock(s.lock);
-            if (l->state == lane_state::idle && !has_timed_locked(s, key))
+            if (l->state == lane_state::idle && !has_timed_locked(s, key, hash))
                 return true;
             s.idle_wanted = true;
         }

@@ -91,7 +91,9 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
                        std::chrono::nanoseconds period);
     bool cancel_timed(timed_job& t) noexcept;
     bool is_taken_back(timed_job& t) noexcept;
-    void drop_timed(timed_job& t) noexcept;
+    void drop_timed(timed_job& t, bool by_beat = false) noexcept;
+    void drop_handle(timed_job& t) noexcept;
+    void free_timed(timed_job& t) const noexcept;
     std::size_t timed_jobs() const noexcept { return timed_.load(std::memory_order_relaxed); } // a figure by itself
 
     // --- Blocked workers (elastic.cpp)
@@ -145,6 +147,8 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     friend class manual_driver;
 
     enum class attempt { accepted, stopped, lane_full, pool_full };
+    submit_result submit_in(shard& s, std::uint32_t hash, const key_view& key, job_source& job, const job_options& how,
+                            patience wait);
     template <class Find>
     submit_result submit(shard& s, Find find, job_source& job, const job_options& how, patience wait);
     attempt push_locked(shard& s, lane& l, job_source& job, const job_options& how, tick now, bool gate_refused,
@@ -159,22 +163,27 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     bool resume_locked(shard& s, lane& l, job_extras& e) noexcept;
     void retry_resumptions() noexcept;
     bool retry_deliveries() noexcept;
-    void deliver_timed(timed_job& t) noexcept;
-    bool try_to_deliver(timed_job& t) noexcept;
+    void fall_due(timed_job& t) noexcept;
+    bool deliver_due() noexcept;
+    bool try_to_deliver(timed_job& t, bool is_known_full) noexcept;
     void fire_beat(timed_job& t) noexcept;
-    submit_result submit_for_timed(timed_job& t, job_source& job) noexcept;
+    submit_status submit_for_timed(timed_job& t, job_source& job) noexcept;
     void unlist_locked(shard& s, timed_job& t) noexcept;
     void discard_timed(timed_job& t, discard_reason why) noexcept;
     bool take_back_locked(shard& s, timed_job& t, bool by_stop) noexcept;
-    template <class Choose>
-    std::size_t take_back_timed(shard& s, Choose choose, discard_reason why);
+    std::pair<std::size_t, std::size_t> take_back_timed(shard& s, const key_view* key, std::uint32_t hash);
+    static bool is_delivered_locked(const timed_job& t) noexcept;
     void discard_all_timed(shard& s) noexcept;
-    std::size_t cancel_timed(shard& s, const key_view& key);
-    bool has_timed_locked(const shard& s, const key_view& key) const;
+    std::size_t cancel_timed(shard& s, const key_view& key, std::uint32_t hash);
+    bool has_key(const timed_job& t, const key_view& key) const;
+    bool has_timed_locked(const shard& s, const key_view& key, std::uint32_t hash) const;
+    void visit_timed_keys_locked(const shard& s, key_visitor visitor) const;
     void tell_drainers_locked(shard& s) noexcept;
     void tell_drainers() noexcept;
 
     void begin_stop() noexcept;
+    void refuse_where_it_discards(const char* wait) const;
+    void be_keeper_here() const noexcept;
     void start_locked();
     void add_worker_locked();
 
@@ -230,6 +239,9 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     unsigned quiet_ticks_ = 0;
     unsigned submitter_ticks_ = 0;
     tick rechecked_ = 0;
+    timed_job* first_due_ = nullptr; // by timer_node::next; those that found no room come first
+    timed_job* last_due_ = nullptr;
+    std::uint64_t due_salt_ = 0;
 
     std::shared_ptr<pool_core> self_; // keeps the memory of a pool whose process was forked
 };

@@ -6,10 +6,9 @@
 
 #include "lane_table.hpp"
 #include "sync.hpp"
+#include "timed_index.hpp"
 
 namespace taskpool::detail {
-
-struct timed_job;
 
 struct alignas(64) shard {
     mutable sync::spin_lock lock;
@@ -26,7 +25,7 @@ struct alignas(64) shard {
     std::uint64_t accepted = 0;
     std::uint64_t discarded = 0;     // not by workers
     std::uint64_t finished_held = 0; // jobs that ended with their last hold
-    timed_job* first_timed = nullptr; // the list of those whose time has not come
+    timed_index timed_jobs;          // those whose time has not come, or that found no room yet
     // --- Any thread
     sync::atomic<std::uint64_t> rejected{0};
 };

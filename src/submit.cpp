@@ -31,10 +31,14 @@ std::pair<shard&, std::uint32_t> pool_core::place_of(const key_view& key) noexce
 
 submit_result pool_core::submit(const key_view& key, job_source& job, const job_options& how, patience wait) {
     const auto [s, hash] = place_of(key);
+    return submit_in(s, hash, key, job, how, wait);
+}
+
+submit_result pool_core::submit_in(shard& s, std::uint32_t hash, const key_view& key, job_source& job,
+                                   const job_options& how, patience wait) {
     const auto shard_index = static_cast<std::uint16_t>(&s - shards.data());
     return submit(
-        s, [&, &table = s.table, hash = hash]() -> lane& { return table.find_or_make_locked(key, hash, shard_index); },
-        job, how, wait);
+        s, [&, hash]() -> lane& { return s.table.find_or_make_locked(key, hash, shard_index); }, job, how, wait);
 }
 
 submit_result pool_core::submit(lane& l, job_source& job, const job_options& how, patience wait) {

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "timed_job.hpp"
 
+#include <algorithm>
+#include <bitset>
 #include <cstring>
+#include <exception>
 #include <mutex>
 #include <new>
 #include <utility>
@@ -13,6 +16,8 @@
 namespace taskpool::detail {
 
 namespace {
+
+constexpr std::size_t taken_under_one_lock = 256; // timed jobs
 
 void move_job(std::byte* to, std::byte* from, const job_ops& ops) noexcept {
     if (ops.relocate != nullptr)
@@ -28,11 +33,16 @@ std::size_t key_offset(const key_type& keys) noexcept {
 std::align_val_t alignment_of(const key_type& keys) noexcept {
     return std::align_val_t(keys.alignment > alignof(timed_job) ? keys.alignment : alignof(timed_job));
 }
-void* key_of(timed_job& t, const key_type& keys) noexcept { return reinterpret_cast<std::byte*>(&t) + key_offset(keys); }
+void* key_of(timed_job& t, const key_type& keys) noexcept {
+    return reinterpret_cast<std::byte*>(&t) + key_offset(keys);
+}
+const void* key_of(const timed_job& t, const key_type& keys) noexcept {
+    return reinterpret_cast<const std::byte*>(&t) + key_offset(keys);
+}
 
 void* allocate(std::size_t size, std::align_val_t alignment) {
     return static_cast<std::size_t>(alignment) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__ ? ::operator new(size)
-                                                                                  : ::operator new(size, alignment);
+                                                                                   : ::operator new(size, alignment);
 }
 void deallocate(void* memory, std::align_val_t alignment) noexcept {
     if (static_cast<std::size_t>(alignment) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__)
@@ -41,7 +51,9 @@ void deallocate(void* memory, std::align_val_t alignment) noexcept {
         ::operator delete(memory, alignment);
 }
 
-/// Hands the job of one that runs once to its lane.
+struct was_taken_back {};
+
+/// Hands the job of one that runs once to its lane, unless it is taken back first: the shard's lock decides.
 struct hand_over final : job_source {
     timed_job& t;
     explicit hand_over(timed_job& from) noexcept : t(from) {
@@ -49,8 +61,10 @@ struct hand_over final : job_source {
         ops = t.ops;
         store = [](job_source& self, void* storage) {
             timed_job& moved = static_cast<hand_over&>(self).t;
+            if (moved.taken_back)
+                throw was_taken_back();
             move_job(static_cast<std::byte*>(storage), moved.storage, *moved.ops);
-            moved.ops = nullptr; // under the shard's lock: it is delivered
+            moved.ops = nullptr; // it is delivered
         };
     }
 };
@@ -64,8 +78,7 @@ class beat {
     ~beat() {
         if (of_ == nullptr)
             return;
-        of_->repeated().beat_waits.store(false, std::memory_order_release); // pairs with the acquire in fire_beat
-        core_->drop_timed(*of_);
+        core_->drop_timed(*of_, true);
     }
     void run(const running_job& job) {
         if (!core_->is_taken_back(*of_))
@@ -116,24 +129,20 @@ scheduled pool_core::schedule(const key_view& key, job_source& job, const job_op
         undo();
         throw;
     }
+    t->hash = hash;
     t->shard = static_cast<std::uint16_t>(&s - shards.data());
     t->on_stop = how.on_stop;
     t->repeats = repeated != nullptr;
-    t->fire = [](pool_core& self, pool_timer& due) noexcept {
-        auto& timed = static_cast<timed_job&>(due);
-        if (timed.repeats)
-            self.fire_beat(timed);
-        else
-            self.deliver_timed(timed);
-    };
+    t->fire = [](pool_core& self, pool_timer& due) noexcept { self.fall_due(static_cast<timed_job&>(due)); };
     submit_status refusal = submit_status::accepted;
     bool wake = false;
+    // relaxed: a count by itself. Counted first, so that there are never more.
+    if (timed_.fetch_add(1, std::memory_order_relaxed) >= settings.timer_capacity)
+        refusal = submit_status::full;
     try {
         const std::lock_guard lock(s.lock);
         if (s.closed)
             refusal = submit_status::stopped;
-        else if (timed_.load(std::memory_order_relaxed) >= settings.timer_capacity) // about right is right enough
-            refusal = submit_status::full;
         if (refusal == submit_status::accepted) {
             job.store(job, repeated ? repeated->storage : t->storage);
             if (repeated) {
@@ -144,21 +153,19 @@ scheduled pool_core::schedule(const key_view& key, job_source& job, const job_op
                 ++s.accepted;
                 ++s.timed;
             }
-            timed_.fetch_add(1, std::memory_order_relaxed); // a count by itself
-            t->references = 2;
+            t->has_handle = true;
             t->listed = true;
-            t->next_of_shard = s.first_timed;
-            if (s.first_timed != nullptr)
-                s.first_timed->previous_of_shard = t;
-            s.first_timed = t;
+            s.timed_jobs.add(*t);
             wake = time.add(*t, when);
         }
     } catch (...) {
+        timed_.fetch_sub(1, std::memory_order_relaxed); // as above
         keys.destroy(key_of(*t, keys));
         undo();
         throw;
     }
     if (refusal != submit_status::accepted) {
+        timed_.fetch_sub(1, std::memory_order_relaxed); // as above
         keys.destroy(key_of(*t, keys));
         undo();
         s.rejected.fetch_add(1, std::memory_order_relaxed); // a figure by itself
@@ -169,49 +176,76 @@ scheduled pool_core::schedule(const key_view& key, job_source& job, const job_op
     return {submit_status::accepted, t};
 }
 
-// --- Its end ----------------------------------------------------------------------------------------------------------
+// --- Its end
+// ----------------------------------------------------------------------------------------------------------
 
 /// REQUIRES: the shard's lock.
 void pool_core::unlist_locked(shard& s, timed_job& t) noexcept {
     t.listed = false;
-    (t.previous_of_shard != nullptr ? t.previous_of_shard->next_of_shard : s.first_timed) = t.next_of_shard;
-    if (t.next_of_shard != nullptr)
-        t.next_of_shard->previous_of_shard = t.previous_of_shard;
-    timed_.fetch_sub(1, std::memory_order_relaxed); // see schedule
+    s.timed_jobs.remove(t);
+    timed_.fetch_sub(1, std::memory_order_relaxed); // as in schedule
     if (!t.repeats)
         --s.timed;
     tell_drainers_locked(s);
 }
 
-void pool_core::drop_timed(timed_job& t) noexcept {
+/// Gives up the list's part in it, or a beat's. The callable ends with the last of them, whether there is a handle or
+/// not.
+void pool_core::drop_timed(timed_job& t, bool by_beat) noexcept {
+    shard& s = shards[t.shard];
     {
-        const std::lock_guard lock(shards[t.shard].lock);
-        if (--t.references > 0)
+        const std::lock_guard lock(s.lock);
+        if (by_beat)
+            t.beat_waits = false;
+        if (t.users > 1) {
+            --t.users;
+            return;
+        }
+    }
+    // Nobody else uses it; its end may drop the handle.
+    if (t.repeats)
+        destroy_callable(key_of(t, maker.keys), t.repeated().ops, t.repeated().storage);
+    else if (t.ops != nullptr)
+        destroy_callable(key_of(t, maker.keys), t.ops, t.storage);
+    {
+        const std::lock_guard lock(s.lock);
+        t.users = 0;
+        if (t.has_handle)
             return;
     }
-    const auto& keys = maker.keys;
-    if (t.repeats) {
-        repetition* const r = &t.repeated();
-        destroy_callable(key_of(t, keys), r->ops, r->storage);
-        delete r;
-    } else if (t.ops != nullptr) {
-        destroy_callable(key_of(t, keys), t.ops, t.storage);
+    free_timed(t);
+}
+
+void pool_core::drop_handle(timed_job& t) noexcept {
+    {
+        const std::lock_guard lock(shards[t.shard].lock);
+        t.has_handle = false;
+        if (t.users > 0)
+            return;
     }
+    free_timed(t);
+}
+
+void pool_core::free_timed(timed_job& t) const noexcept {
+    const auto& keys = maker.keys;
+    if (t.repeats)
+        delete &t.repeated();
     keys.destroy(key_of(t, keys));
     t.~timed_job();
     deallocate(&t, alignment_of(keys));
 }
 
-/// Reports one that will not run. REQUIRES: no lock held; unlisted; the caller has the list's reference.
+/// Reports one that will not run. REQUIRES: no lock held; unlisted; the caller has the list's part in it.
 void pool_core::discard_timed(timed_job& t, discard_reason why) noexcept {
     if (!t.repeats)
         report_discard(key_of(t, maker.keys), why);
     drop_timed(t);
 }
 
-/// Takes it back, if that can still be done. True: the caller has to discard it. REQUIRES: the shard's lock.
+/// Takes it back. True: the caller has to discard it; else the keeper will. REQUIRES: the shard's lock; listed, neither
+/// taken back nor delivered.
 bool pool_core::take_back_locked(shard& s, timed_job& t, bool by_stop) noexcept {
-    t.by_stop |= by_stop && !t.taken_back;
+    t.by_stop = by_stop;
     t.taken_back = true;
     if (!time.remove(t))
         return false; // the keeper has it, and looks at the mark
@@ -227,7 +261,7 @@ bool pool_core::cancel_timed(timed_job& t) noexcept {
     shard& s = shards[t.shard];
     {
         const std::lock_guard lock(s.lock);
-        if (!t.listed || t.taken_back || (!t.repeats && t.ops == nullptr))
+        if (!t.listed || t.taken_back || is_delivered_locked(t))
             return false;
         if (!take_back_locked(s, t, false))
             return true;
@@ -236,110 +270,160 @@ bool pool_core::cancel_timed(timed_job& t) noexcept {
     return true;
 }
 
+/// Whether its lane has it, though it may still be listed. REQUIRES: the shard's lock.
+bool pool_core::is_delivered_locked(const timed_job& t) noexcept { return !t.repeats && t.ops == nullptr; }
+
 bool pool_core::is_taken_back(timed_job& t) noexcept {
     const std::lock_guard lock(shards[t.shard].lock);
     return t.taken_back;
 }
 
-/// Takes back the timed jobs of a shard for which `choose(key)` is true; those that must run are brought forward
-/// instead, by stop(). Returns how many that run once were discarded. REQUIRES: no lock held.
-template <class Choose>
-std::size_t pool_core::take_back_timed(shard& s, Choose choose, discard_reason why) {
-    const bool by_stop = why == discard_reason::stopped;
+/// Takes back the timed jobs of a shard: those of a key, or all but those that stop() must run. Returns how many that
+/// run once were discarded, and how many the keeper will discard. REQUIRES: no lock held. Throws what comparing keys
+/// throws.
+std::pair<std::size_t, std::size_t> pool_core::take_back_timed(shard& s, const key_view* key, std::uint32_t hash) {
+    const bool by_stop = key == nullptr;
     std::size_t discarded = 0;
-    for (timed_job* chosen = nullptr;;) {
-        bool runs = false;
-        {
-            const std::lock_guard lock(s.lock);
-            // From the front each time: the list may have changed. What is the keeper's is marked, and not met again.
-            for (chosen = s.first_timed; chosen != nullptr; chosen = chosen->next_of_shard) {
-                if (chosen->taken_back || !choose(key_of(*chosen, maker.keys)))
-                    continue;
-                runs = by_stop && !chosen->repeats && chosen->on_stop == stop_action::run;
-                if (runs ? time.remove(*chosen) : take_back_locked(s, *chosen, by_stop))
-                    break;
+    std::size_t marked = 0;
+    timed_job* taken = nullptr; // by `next`, which is ours once the timer is unlinked
+    std::size_t most = 0;
+    const auto take_chain_locked = [&](timed_job* t) {
+        while (t != nullptr && most > 0) {
+            timed_job& chosen = *std::exchange(t, t->next_in_chain);
+            if (chosen.taken_back || is_delivered_locked(chosen))
+                continue;
+            if (by_stop ? !chosen.repeats && chosen.on_stop == stop_action::run
+                        : chosen.hash != hash || !has_key(chosen, *key))
+                continue;
+            if (take_back_locked(s, chosen, by_stop)) {
+                chosen.next = std::exchange(taken, &chosen);
+                --most;
+            } else {
+                marked += chosen.repeats ? 0 : 1;
             }
         }
-        if (chosen == nullptr)
-            return discarded;
-        if (runs) {
-            deliver_timed(*chosen);
-        } else {
-            discarded += chosen->repeats ? 0 : 1;
-            discard_timed(*chosen, why);
+    };
+    std::exception_ptr error;
+    do {
+        most = taken_under_one_lock;
+        {
+            const std::lock_guard lock(s.lock);
+            try {
+                if (by_stop)
+                    for (std::size_t i = 0; i < s.timed_jobs.chains(); ++i)
+                        take_chain_locked(s.timed_jobs.chain(i));
+                else
+                    take_chain_locked(s.timed_jobs.chain_of(hash));
+            } catch (...) {
+                error = std::current_exception();
+            }
         }
-    }
+        while (taken != nullptr) {
+            timed_job& t = *std::exchange(taken, static_cast<timed_job*>(taken->next));
+            discarded += t.repeats ? 0 : 1;
+            discard_timed(t, by_stop ? discard_reason::stopped : discard_reason::cancelled);
+        }
+    } while (most == 0 && !error);
+    if (error)
+        std::rethrow_exception(error);
+    return {discarded, marked};
 }
 
+/// Discards a shard's timed jobs, but for those that must run.
 void pool_core::discard_all_timed(shard& s) noexcept {
-    const auto count = take_back_timed(s, [](const void*) { return true; }, discard_reason::stopped);
+    const auto count = take_back_timed(s, nullptr, 0).first;
     discarded_by_stop_.fetch_add(count, std::memory_order_relaxed); // a figure, read after the join
 }
 
-std::size_t pool_core::cancel_timed(shard& s, const key_view& key) {
-    {
-        const std::lock_guard lock(s.lock);
-        if (s.first_timed == nullptr)
-            return 0;
-    }
-    const auto has_key = [&](const void* stored) { return maker.keys.equal(maker.functions.get(), stored, key.view); };
-    return take_back_timed(s, has_key, discard_reason::cancelled);
+std::size_t pool_core::cancel_timed(shard& s, const key_view& key, std::uint32_t hash) {
+    const auto [discarded, marked] = take_back_timed(s, &key, hash);
+    return discarded + marked;
+}
+
+bool pool_core::has_key(const timed_job& t, const key_view& key) const {
+    return maker.keys.equal(maker.functions.get(), key_of(t, maker.keys), key.view);
 }
 
 /// Whether a job of the key waits for its time. REQUIRES: the shard's lock.
-bool pool_core::has_timed_locked(const shard& s, const key_view& key) const {
-    for (timed_job* t = s.first_timed; t != nullptr; t = t->next_of_shard)
-        if (!t->repeats && maker.keys.equal(maker.functions.get(), key_of(*t, maker.keys), key.view))
+bool pool_core::has_timed_locked(const shard& s, const key_view& key, std::uint32_t hash) const {
+    for (const timed_job* t = s.timed_jobs.chain_of(hash); t != nullptr; t = t->next_in_chain)
+        if (!t->repeats && t->hash == hash && has_key(*t, key))
             return true;
     return false;
+}
+
+/// The keys that have timed jobs, but for those that repeat, and no lane with work. REQUIRES: the shard's lock.
+void pool_core::visit_timed_keys_locked(const shard& s, key_visitor visitor) const {
+    struct look_up {
+        const shard& in;
+        std::uint32_t hash;
+        const lane* found;
+    };
+    for (std::size_t i = 0; i < s.timed_jobs.chains(); ++i) {
+        for (const timed_job* t = s.timed_jobs.chain(i); t != nullptr; t = t->next_in_chain) {
+            if (t->repeats)
+                continue;
+            const void* const key = key_of(*t, maker.keys);
+            // Of several only the last in the chain.
+            const timed_job* other = t->next_in_chain;
+            while (other != nullptr && (other->repeats || other->hash != t->hash ||
+                                        !maker.keys.same(maker.functions.get(), key, key_of(*other, maker.keys))))
+                other = other->next_in_chain;
+            if (other != nullptr)
+                continue;
+            look_up c{s, t->hash, nullptr};
+            maker.keys.look(key, &c, [](void* self, const void* view) {
+                auto& [in, hash, found] = *static_cast<look_up*>(self);
+                found = in.table.find_locked({view, 0}, hash);
+            });
+            if (c.found == nullptr || c.found->state == lane_state::idle)
+                visitor.visit(visitor.self, key, 0, 0);
+        }
+    }
 }
 
 // --- Its time --------------------------------------------------------------------------------------------------------
 
 /// Submits a job under the key of a timed one, without waiting.
-submit_result pool_core::submit_for_timed(timed_job& t, job_source& job) noexcept {
+submit_status pool_core::submit_for_timed(timed_job& t, job_source& job) noexcept {
     struct call {
         pool_core& core;
+        timed_job& t;
         job_source& job;
-        const job_options how;
-        std::uint64_t hash;
-        submit_result answer;
-    } c{*this, job, {.on_stop = t.on_stop}, 0, submit_status::full};
+        submit_status answer = submit_status::full;
+    } c{*this, t, job};
     try {
-        const void* const key = key_of(t, maker.keys);
-        c.hash = maker.keys.hash(maker.functions.get(), key);
-        maker.keys.look(key, &c, [](void* self, const void* view) {
-            auto& to = *static_cast<call*>(self);
-            to.answer = to.core.submit(key_view{view, to.hash}, to.job, to.how, {patience::none});
+        maker.keys.look(key_of(t, maker.keys), &c, [](void* self, const void* view) {
+            auto& [core, of, what, answer] = *static_cast<call*>(self);
+            const job_options how{.on_stop = of.on_stop};
+            answer = core.submit_in(core.shards[of.shard], of.hash, {view, 0}, what, how, {patience::none}).status();
         });
-    } catch (...) { // NOLINT(bugprone-empty-catch): no memory for the lane is no room
+    } catch (const was_taken_back&) { // NOLINT(bugprone-empty-catch): the caller finds the mark
+    } catch (...) {                   // NOLINT(bugprone-empty-catch): no memory for the lane is no room
     }
     return c.answer;
 }
 
-/// One try to hand it over. False when there is no room yet.
-bool pool_core::try_to_deliver(timed_job& t) noexcept {
+/// One try to hand it over, or none, but to see whether it was taken back. False when there is no room yet.
+bool pool_core::try_to_deliver(timed_job& t, bool is_known_full) noexcept {
     shard& s = shards[t.shard];
-    auto why = discard_reason::no_room;
-    bool discards = false;
-    {
-        const std::lock_guard lock(s.lock);
-        if (t.taken_back) {
-            discards = true;
-            why = t.by_stop ? discard_reason::stopped : discard_reason::cancelled;
-        }
-    }
-    if (!discards) {
+    auto answer = submit_status::full;
+    if (!is_known_full) {
         hand_over source(t);
-        const auto answer = submit_for_timed(t, source);
-        if (answer == submit_status::full && settings.when_full != overflow::reject)
-            return false;
-        discards = !answer;
+        answer = submit_for_timed(t, source);
     }
+    bool discards = false;
+    auto why = discard_reason::no_room;
     {
         const std::lock_guard lock(s.lock);
-        if (discards)
+        if (t.ops != nullptr) {
+            if (t.taken_back)
+                why = t.by_stop ? discard_reason::stopped : discard_reason::cancelled;
+            else if (answer == submit_status::full && settings.when_full != overflow::reject)
+                return false;
+            discards = true;
             ++s.discarded;
+        }
         unlist_locked(s, t);
     }
     if (discards) {
@@ -352,26 +436,41 @@ bool pool_core::try_to_deliver(timed_job& t) noexcept {
     return true;
 }
 
-void pool_core::deliver_timed(timed_job& t) noexcept {
-    if (is_forked() || try_to_deliver(t))
-        return;
-    struct retry final : delivery {
-        pool_core& core;
-        timed_job& t;
-        retry(pool_core& self, timed_job& job) noexcept : core(self), t(job) {
-            attempt = [](delivery& d) noexcept {
-                auto& r = static_cast<retry&>(d);
-                if (!r.core.try_to_deliver(r.t))
-                    return false;
-                delete &r;
-                return true;
-            };
-        }
-    };
-    if (auto* const again = new (std::nothrow) retry(*this, t))
-        postpone(*again);
+/// The keeper has unlinked its timer.
+void pool_core::fall_due(timed_job& t) noexcept {
+    t.next = nullptr;
+    if (last_due_ != nullptr)
+        last_due_->next = &t;
     else
-        static_cast<void>(time.add(t, time.now() + std::chrono::milliseconds(1))); // called by the keeper, or it polls
+        first_due_ = &t;
+    last_due_ = &t;
+}
+
+/// For the keeper: hands over those that are due, in that order; whether some found no room.
+bool pool_core::deliver_due() noexcept {
+    timed_job* all = std::exchange(first_due_, nullptr);
+    last_due_ = nullptr;
+    if (all == nullptr)
+        return false;
+    // Behind one that found no room no other of its key is tried: it might find some, and come first. The keys are told
+    // apart by some bits of their hashes, by others each time, so that no key waits long for another.
+    constexpr unsigned bits = 12;
+    std::bitset<std::size_t{1} << bits> full;
+    due_salt_ += 0x9E3779B97F4A7C15U; // odd multiples of the golden ratio
+    do {
+        timed_job& t = *all;
+        all = static_cast<timed_job*>(t.next);
+        if (t.repeats) {
+            fire_beat(t);
+            continue;
+        }
+        const auto bit = ((std::uint64_t{t.shard} << 32 | t.hash) * (due_salt_ | 1)) >> (64 - bits);
+        if (!try_to_deliver(t, full[bit])) {
+            full.set(bit);
+            fall_due(t);
+        }
+    } while (all != nullptr);
+    return first_due_ != nullptr;
 }
 
 void pool_core::fire_beat(timed_job& t) noexcept {
@@ -384,17 +483,19 @@ void pool_core::fire_beat(timed_job& t) noexcept {
         unlist_locked(s, t);
         return true;
     };
+    const auto now = time.now(); // before the beat can run, and the clock be moved for the next
     bool ended = false;
+    bool given = false;
     {
         const std::lock_guard lock(s.lock);
         ended = ends_locked();
-        if (!ended)
-            ++t.references; // the beat's
+        if (!ended && !t.beat_waits) {
+            given = t.beat_waits = true;
+            ++t.users;
+        }
     }
     if (!ended) {
-        bool given = false;
-        // acquire pairs with the release at a beat's end.
-        if (!r.beat_waits.exchange(true, std::memory_order_acquire)) {
+        if (given) {
             struct source final : job_source {
                 beat made;
                 explicit source(beat b) noexcept : made(std::move(b)) {
@@ -405,17 +506,15 @@ void pool_core::fire_beat(timed_job& t) noexcept {
                     };
                 }
             } from(beat(*this, t)); // if it is not accepted, it ends itself
-            given = submit_for_timed(t, from).accepted();
-        } else {
-            drop_timed(t);
+            given = submit_for_timed(t, from) == submit_status::accepted;
         }
         // No drift: beats are whole periods after the first. Those whose time is over are passed over.
-        const auto now = time.now();
-        std::uint64_t passed = 1;
-        if (now >= r.next + r.period)
-            passed += static_cast<std::uint64_t>((now - r.next) / r.period);
-        r.next += r.period * static_cast<std::int64_t>(passed);
-        r.missed.fetch_add(passed - (given ? 1 : 0), std::memory_order_relaxed); // a figure by itself
+        const auto late = std::max(now - r.next, r.period.zero());
+        const auto passed = late / r.period + 1;
+        const auto left = timers::time_point::max() - r.next;
+        r.next = left / r.period < passed ? timers::time_point::max() : r.next + r.period * passed;
+        r.missed.fetch_add(static_cast<std::uint64_t>(passed) - (given ? 1 : 0),
+                           std::memory_order_relaxed); // a figure by itself
         const std::lock_guard lock(s.lock);
         ended = ends_locked();
         if (!ended)
@@ -441,7 +540,7 @@ timer& timer::operator=(timer&& other) noexcept {
 
 timer::~timer() {
     if (job_ != nullptr && !core_->is_forked())
-        core_->drop_timed(*job_);
+        core_->drop_handle(*job_);
 }
 
 bool timer::cancel() noexcept { return job_ != nullptr && core_->cancel_timed(*job_); }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Jobs submitted for a later time: the callable and the key wait in an object of their own until the time has come; then
-// the keeper submits the callable to its lane. So a key with nothing but timers has no lane.
+// Jobs submitted for a later time: the callable and the key wait in an object of their own until the time has come;
+// then the keeper submits the callable to its lane. So a key with nothing but timers has no lane.
 //
 // A job that runs once is handed to the lane as it is. One that repeats stays here, and the lane gets a *beat*, which
 // points to it; a beat that is due while the one before has not ended is passed over and counted.
@@ -10,8 +10,13 @@
 //
 //   I-TIMED-1  Each is in its shard's list from the submit until it is delivered or discarded; `shard::timed` counts
 //              those that run once, so drain() waits for them.
-//   I-TIMED-2  Who takes one back unlinks its timer and discards it; if the keeper has unlinked it already, he marks it,
+//   I-TIMED-2  Who takes one back unlinks its timer and discards it; if the keeper has unlinked it already, he marks
+//   it,
 //              and the keeper discards it unless it was delivered before (I-TIMER-1).
+//   I-TIMED-3  Those that the keeper has unlinked are in its list of what is due, in the order of their times, until
+//   they
+//              are delivered, discarded or linked again: of two jobs of a key that which is due first is handed over
+//              first, though it may find no room at first. stop() has the keeper take all that must run for due.
 #pragma once
 
 #include <chrono>
@@ -31,22 +36,26 @@ struct repetition {
     timers::time_point next;
     const job_ops* ops = nullptr; // the user's
     alignas(inline_job_alignment) std::byte storage[inline_job_size];
-    sync::atomic<bool> beat_waits{false};      // a beat is in the lane or runs
     sync::atomic<std::uint64_t> missed{0};
 };
 
 struct timed_job : pool_timer {
-    // --- Under the shard's lock
-    timed_job* next_of_shard = nullptr;
-    timed_job* previous_of_shard = nullptr;
+    // --- Under the shard's lock: timed_index
+    timed_job* next_in_chain = nullptr;
+    timed_job* previous_in_chain = nullptr;
     // --- The owner's: who made it, then who unlinked the timer
     alignas(inline_job_alignment) std::byte storage[inline_job_size]; // of one that repeats: its repetition*
-    const job_ops* ops = nullptr;
+    const job_ops* ops = nullptr; // null from its delivery on, which happens under the shard's lock
+    // --- Constant
+    std::uint32_t hash = 0; // as for the lane table
+    std::uint16_t shard = 0;
+    stop_action on_stop : 2 = stop_action::discard;
+    bool repeats : 1 = false;
+    std::uint8_t : 0; // what follows may be written while those are read
     // --- Under the shard's lock
-    std::uint32_t references = 1; // the list's, those of handles, and of a beat
-    std::uint16_t shard = 0;      // constant
-    stop_action on_stop : 2 = stop_action::discard; // constant
-    bool repeats : 1 = false;     // constant
+    std::uint8_t users : 2 = 1;  // of the callable: the list, and a beat
+    bool beat_waits : 1 = false; // a beat is in the lane or runs
+    bool has_handle : 1 = false;
     bool listed : 1 = false;
     bool taken_back : 1 = false;
     bool by_stop : 1 = false; // taken back by stop()

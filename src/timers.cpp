@@ -1,23 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "timers.hpp"
 
-#include <algorithm>
-
 namespace taskpool::detail {
 
 namespace {
-using tick_duration = std::chrono::milliseconds;
+constexpr std::uint64_t tick_length =
+    timers::time_point::duration(std::chrono::milliseconds(1)).count(); // of the clock's
 } // namespace
 
+/// What has passed since the pool's begin: 0 before it.
+std::uint64_t timers::since_begin(time_point t) const noexcept {
+    // Unsigned: a clock that is moved by hand may begin long before 0.
+    return t <= begin_ ? 0
+                       : static_cast<std::uint64_t>(t.time_since_epoch().count()) -
+                             static_cast<std::uint64_t>(begin_.time_since_epoch().count());
+}
+
 std::uint64_t timers::tick_of(time_point t) const noexcept {
-    const auto passed = t - begin_;
-    return passed <= passed.zero() ? 0 : static_cast<std::uint64_t>(std::chrono::ceil<tick_duration>(passed).count());
+    const auto passed = since_begin(t);
+    return passed / tick_length + (passed % tick_length != 0 ? 1 : 0);
 }
 
 timers::time_point timers::time_of(std::uint64_t tick) const noexcept {
-    const auto longest = std::chrono::floor<tick_duration>(time_point::max() - begin_);
-    return begin_ + std::min(longest, tick_duration(static_cast<std::int64_t>(
-                                          std::min<std::uint64_t>(tick, std::numeric_limits<std::int64_t>::max()))));
+    const auto left = since_begin(time_point::max());
+    return tick > left / tick_length
+               ? time_point::max()
+               : time_point(time_point::duration(static_cast<std::int64_t>(
+                     static_cast<std::uint64_t>(begin_.time_since_epoch().count()) + tick * tick_length)));
 }
 
 bool timers::add(pool_timer& t, time_point due) noexcept {
@@ -36,7 +45,7 @@ bool timers::remove(pool_timer& t) noexcept {
 }
 
 std::size_t timers::fire_due(pool_core& core) noexcept {
-    const auto passed = std::chrono::floor<tick_duration>(std::max(now() - begin_, time_point::duration::zero()));
+    const auto passed = since_begin(now()) / tick_length;
     std::size_t fired = 0;
     for (bool more = true; more;) {
         timer_wheel::batch due{};
@@ -44,7 +53,7 @@ std::size_t timers::fire_due(pool_core& core) noexcept {
             const std::lock_guard lock(lock_);
             if (wheel_.size() == 0)
                 break;
-            due = wheel_.advance(static_cast<std::uint64_t>(passed.count()), batch_size);
+            due = wheel_.advance(all_due_ ? for_ever : passed, batch_size);
         }
         more = due.more;
         for (timer_node* n = due.first; n != nullptr; ++fired) {
@@ -54,6 +63,11 @@ std::size_t timers::fire_due(pool_core& core) noexcept {
         }
     }
     return fired;
+}
+
+void timers::bring_forward() noexcept {
+    const std::lock_guard lock(lock_);
+    all_due_ = true;
 }
 
 std::optional<timers::time_point> timers::begin_sleep() noexcept {

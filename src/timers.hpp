@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What happens at a time: sleeping coroutines, and jobs submitted for later. The keeper fires what is due, and sleeps no
-// longer than until the next of it.
+// What happens at a time: sleeping coroutines, and jobs submitted for later. The keeper fires what is due, and sleeps
+// no longer than until the next of it.
 //
 //   I-TIMER-1  Who unlinks a timer, the keeper to fire it or somebody who takes it back, is the one who goes on with
 //              what it stands for.
@@ -45,6 +45,9 @@ class timers {
     /// Fires what is due; how much that was.
     std::size_t fire_due(pool_core& core) noexcept;
 
+    /// From now on all timers are due, in their order; the caller pokes the keeper.
+    void bring_forward() noexcept;
+
     /// Until when the keeper may sleep, from now on. For ever: nothing.
     std::optional<time_point> begin_sleep() noexcept;
     void end_sleep() noexcept;
@@ -53,6 +56,7 @@ class timers {
     std::optional<time_point> next() const noexcept;
 
   private:
+    std::uint64_t since_begin(time_point t) const noexcept;
     std::uint64_t tick_of(time_point t) const noexcept; // the first one that is not before t
     time_point time_of(std::uint64_t tick) const noexcept;
 
@@ -66,6 +70,7 @@ class timers {
     // Under lock_:
     timer_wheel wheel_;
     std::uint64_t wakes_at_ = awake;
+    bool all_due_ = false;
 };
 
 } // namespace taskpool::detail

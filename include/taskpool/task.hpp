@@ -14,6 +14,7 @@
 //     pool.spawn("account-7", balance(a));
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <coroutine>
@@ -95,8 +96,8 @@ enum class suspension : std::uint8_t {
 
 /// What may be said of a coroutine when it is spawned.
 struct spawn_options {
-    suspension while_suspended = suspension::hold;  ///< What the key does meanwhile.
-    stop_action on_stop = stop_action::discard;     ///< What stop() does with it while it has not begun.
+    suspension while_suspended = suspension::hold; ///< What the key does meanwhile.
+    stop_action on_stop = stop_action::discard;    ///< What stop() does with it while it has not begun.
 };
 
 /// What a coroutine is told of its job: `const auto job = co_await taskpool::this_job();`. Small and copyable, valid
@@ -186,6 +187,23 @@ std::chrono::nanoseconds clamped(const std::chrono::duration<Rep, Period>& time)
     if (time <= time.zero())
         return {};
     return seconds(time) >= seconds(longest) ? longest : std::chrono::ceil<std::chrono::nanoseconds>(time);
+}
+
+/// The same for a time of the clock: the first one of its ticks that is not before, or its first or last one of all.
+template <class Duration>
+clock::time_point clamped(const std::chrono::time_point<clock, Duration>& time) noexcept {
+    using seconds = std::chrono::duration<double>;
+    constexpr auto longest = clock::duration::max() / 2;
+    const auto since = time.time_since_epoch();
+    if (seconds(since) >= seconds(longest))
+        return clock::time_point::max();
+    return seconds(since) <= -seconds(longest) ? clock::time_point::min()
+                                               : clock::time_point(std::chrono::ceil<clock::duration>(since));
+}
+
+/// `by` after `from`, or the clock's last time. REQUIRES: by is not negative.
+inline clock::time_point later(clock::time_point from, std::chrono::nanoseconds by) noexcept {
+    return by > clock::time_point::max() - std::max(from, clock::time_point()) ? clock::time_point::max() : from + by;
 }
 
 /// basic_task_pool::run: a call whose state lies in the awaiting coroutine's frame.

@@ -307,25 +307,28 @@ class basic_task_pool {
     // --- Later ----------------------------------------------------------------------------------------------------
 
     /// Submits `job` when `delay` has passed on the pool's clock, in steps of its tick of 1 ms and never early. It takes
-    /// its place in its lane then; where the lane or the pool is full at that time, options::when_full decides, and with
-    /// `block` it is submitted as soon as there is room, with nobody waiting. It counts as accepted at once: drain()
-    /// waits for it, cancel(key) and stop() discard it (or run it: job_options::on_stop), and closing the pool leaves
-    /// it be. An rvalue job is moved only if accepted. The handle may be dropped. Throws std::bad_alloc.
+    /// its place in its lane then, behind those of its key that were due before, or at the same time and submitted
+    /// before; where the lane or the pool is full at that time, options::when_full decides: `reject` discards it
+    /// (discard_reason::no_room), and else what finds no room is submitted as soon as there is some, with nobody waiting.
+    /// It counts as accepted at once: drain() waits for it, cancel(key) and stop() discard it (or run it, in the order of
+    /// their times: job_options::on_stop), and closing the pool leaves it be. An rvalue job is moved only if accepted. The
+    /// handle may be dropped. One that waits takes 96 bytes and its key, in one allocation, and some 4 in a table. Throws
+    /// std::bad_alloc and what moving the job throws; then the pool is as it was.
     template <class Rep, class Period, job_for<Key> F>
     timer submit_after(const std::chrono::duration<Rep, Period>& delay, key_view key, F&& job,
                        const job_options& how = {}) {
-        return schedule(now() + detail::clamped(delay), {}, key, std::forward<F>(job), how);
+        return schedule(detail::later(now(), detail::clamped(delay)), {}, key, std::forward<F>(job), how);
     }
 
     /// The same at a time of the pool's clock.
     template <class Duration, job_for<Key> F>
     timer submit_at(const std::chrono::time_point<detail::clock, Duration>& time, key_view key, F&& job,
                     const job_options& how = {}) {
-        return schedule(std::chrono::time_point_cast<detail::clock::duration>(time), {}, key, std::forward<F>(job), how);
+        return schedule(detail::clamped(time), {}, key, std::forward<F>(job), how);
     }
 
     /// Runs `job` under `key` every `period`, the first time after one: without drift, whole periods from the first, and
-    /// never overlapping itself. A beat whose predecessor has not ended, whose lane is full, or whose time was missed is
+    /// never overlapping itself. A beat whose predecessor has not returned, whose lane is full, or whose time was missed is
     /// passed over and counted (timer::missed). It goes on, whatever a beat throws, until it is cancelled, by its handle
     /// or with its key, or the pool is closed or stopped; drain() waits for its current beat only. REQUIRES: period > 0.
     /// Throws std::bad_alloc, and std::invalid_argument for a period that is not positive.
@@ -334,7 +337,7 @@ class basic_task_pool {
         const auto each = detail::clamped(period);
         if (each <= each.zero())
             throw std::invalid_argument("taskpool: submit_every with a period that is not positive");
-        return schedule(now() + each, each, key, std::forward<F>(job), {});
+        return schedule(detail::later(now(), each), each, key, std::forward<F>(job), {});
     }
 
     /// The time of the pool's clock: options::clock, or the system's steady clock.
@@ -456,7 +459,7 @@ class basic_task_pool {
         if constexpr (std::is_lvalue_reference_v<F> || std::is_const_v<std::remove_reference_t<F>>) {
             return schedule(when, period, key, stored(job), how);
         } else {
-            auto make = [&job](auto&&) -> stored { return stored(std::forward<F>(job)); };
+            auto make = [&job]() -> stored { return stored(std::forward<F>(job)); };
             detail::job_source_of<Key, stored, decltype(make)> source(make);
             const auto answer = detail::schedule(*core_, view(key), source, how, when, period);
             return answer.job != nullptr ? timer(core_, answer.job) : timer(answer.status);

@@ -189,23 +189,21 @@ inline constexpr job_ops boxed_job_ops = {
     nullptr,
 };
 
-/// Brings a callable of type `F`, which `make(lane&)` yields, to the core. The memory of one that needs a box is taken
-/// before any lock.
+/// Brings a callable of type `F`, which `make(lane&)` yields, or `make()`, to the core. The memory of one that needs a
+/// box is taken before any lock.
 template <class Key, class F, class Make>
 class job_source_of : public job_source {
   public:
     explicit job_source_of(Make make) : make_(std::move(make)) {
         if constexpr (fits_inline<F>) {
             ops = &inline_job_ops<Key, F>;
-            store = [](job_source& self, void* storage) {
-                new (storage) F(static_cast<job_source_of&>(self).make_(*self.accepted_in));
-            };
+            store = [](job_source& self, void* storage) { new (storage) F(static_cast<job_source_of&>(self).made()); };
         } else {
             ops = &boxed_job_ops<Key, F>;
             box_ = ::operator new(sizeof(F), std::align_val_t(alignof(F)));
             store = [](job_source& self, void* storage) {
                 auto& source = static_cast<job_source_of&>(self);
-                F* box = new (source.box_) F(source.make_(*self.accepted_in));
+                F* box = new (source.box_) F(source.made());
                 source.box_ = nullptr;
                 new (storage) F*(box);
             };
@@ -219,6 +217,13 @@ class job_source_of : public job_source {
     }
 
   private:
+    F made() {
+        if constexpr (std::is_invocable_v<Make&>)
+            return make_(); // a timed job has no lane yet
+        else
+            return make_(*accepted_in);
+    }
+
     Make make_;
     void* box_ = nullptr;
 };
