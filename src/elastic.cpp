@@ -92,10 +92,7 @@ bool pool_core::keeper_tick() noexcept {
     bool stuck = false;
     if (std::lock_guard lock(workers_mutex_); threads_running_ == 0)
         return true; // start() is still at it
-    const bool fired = time.fire_due(*this) > 0;
-    const bool due = deliver_due();
-    const bool delivering = retry_deliveries();
-    retry_resumptions();
+    const bool due = do_what_is_due();
     for (std::size_t i = 0; i < queues.size(); ++i) {
         const auto state = queues[i].state();
         ready += state.lanes;
@@ -133,7 +130,16 @@ bool pool_core::keeper_tick() noexcept {
         sweep(std::max<std::size_t>(1, shards.size() / 64));
         retire_workers();
     }
-    return ready > 0 || submitters || moved || fired || due || delivering || workers_at.working() > limit;
+    return ready > 0 || submitters || moved || due || workers_at.working() > limit;
+}
+
+/// Fires timers, and tries again what found no room. Whether there was a timer, or something has to be tried once more.
+bool pool_core::do_what_is_due() noexcept {
+    const bool fired = time.fire_due(*this) > 0;
+    const bool due = deliver_due();
+    const bool delivering = retry_deliveries();
+    retry_resumptions();
+    return fired || due || delivering;
 }
 
 /// Marks workers that have come to be blocked; how many.

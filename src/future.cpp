@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "coroutine.hpp"
+#include "manual.hpp"
 #include "pool_core.hpp"
 #include "sync.hpp"
 #include "wait_graph.hpp"
@@ -106,6 +107,14 @@ bool future_core::wait(patience how_long) const {
         waiter.recorded_in = &job->in;
     if (!add(waiter))
         return true;
+    if (pool_ != nullptr && pool_->manual) {
+        struct takes_back {
+            const future_core& from;
+            thread_waiter& waiter;
+            ~takes_back() { from.remove(waiter); }
+        } at_end{*this, waiter};
+        return pool_->manual->wait(how_long, lane_, [&] { return is_ready(); });
+    }
     if (!has_deadline) {
         waiter.told.wait();
         return true;

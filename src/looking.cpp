@@ -80,6 +80,8 @@ pool_stats pool_core::stats() const {
         all.suspended_lanes += s.suspended;
         left += s.timed;
     }
+    if (manual)
+        all.wait_time = all.run_time = {}; // its clock does not go with the time
     all.discarded += discarded_in_lanes;
     left += taken + discarded_in_lanes;
     all.waiting = all.accepted > left ? all.accepted - left : 0;

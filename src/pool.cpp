@@ -8,6 +8,7 @@
 
 #include "coroutine.hpp"
 #include "fork.hpp"
+#include "manual.hpp"
 #include "pool_core.hpp"
 #include "wait_graph.hpp"
 
@@ -45,12 +46,16 @@ std::size_t shards_for(unsigned threads) { return std::clamp<std::size_t>(std::b
 // --- Construction and destruction
 // --------------------------------------------------------------------------------------
 
-pool_core::pool_core(options given, const key_type& keys, std::shared_ptr<const void> functions)
+pool_core::pool_core(options given, const key_type& keys, std::shared_ptr<const void> functions,
+                     const manual_mode* mode)
     : settings(checked(std::move(given))), maker(keys, std::move(functions)), shards(shards_for(settings.threads)),
-      queues(settings.threads), time(settings.clock), workers_at(settings.threads, settings.max_threads), gate(settings.pool_capacity),
+      manual(mode != nullptr ? std::make_unique<manual_driver>(*this) : nullptr), queues(settings.threads),
+      time(settings.clock), workers_at(settings.threads, settings.max_threads), gate(settings.pool_capacity),
       hottest(maker), queues_seen_(settings.threads) {
     for (auto& s : shards)
         s.table.use(maker);
+    if (mode != nullptr)
+        clock.use_stamps(mode->seed);
     pool_registry::add(this);
     if (settings.clock)
         settings.clock->tell(this, [](void* self) noexcept { static_cast<pool_core*>(self)->poke_keeper(); });
@@ -75,7 +80,7 @@ void pool_core::destroy() noexcept {
         return;
     }
     const running_job* const job = current_job();
-    if ((job == nullptr || &job->core != this) && kept_here != this) {
+    if ((job == nullptr || &job->core != this) && kept_here != this && !(manual && manual->is_settling())) {
         try {
             stop();
         } catch (const std::exception& error) {
@@ -91,6 +96,8 @@ void pool_core::destroy() noexcept {
         begin_stop();
     }
     self_ = shared_from_this(); // kept for ever if not even one thread can be had
+    if (manual)
+        return; // the driver ends the pool after that job
     try {
         platform::start_thread(
             [](void* core) {
@@ -104,6 +111,8 @@ void pool_core::destroy() noexcept {
 }
 
 void pool_core::start() {
+    if (is_stopping())
+        return;
     std::unique_lock lock(lifecycle_, std::defer_lock);
     // Not simply locked: a stop() that has it may wait for the job that calls this.
     while (!is_forked() && !lock.try_lock()) {
@@ -116,6 +125,10 @@ void pool_core::start() {
 }
 
 void pool_core::start_locked() {
+    if (manual) {
+        started_ = true;
+        return;
+    }
     keeper_ends_.store(false, std::memory_order_relaxed); // read by a thread that does not run yet
     keeper_ = platform::start_thread(keep, this, settings.name, settings.max_threads);
     std::unique_lock lock(workers_mutex_); // the keeper's first look at the workers comes after this
@@ -211,6 +224,7 @@ stop_report pool_core::stop() {
                              {describe(job->in)});
     refuse_where_it_discards("stop()");
     const job_wait waits(current_job(), {.for_pool = this}, false);
+    const manual_driver::stop_scope once(manual.get());
     const std::lock_guard lock(lifecycle_);
     if (ended_)
         return report_;
@@ -224,7 +238,8 @@ stop_report pool_core::stop() {
         workers_at.close();
         keeper_ends_.store(true, std::memory_order_relaxed); // ordered by the event's lock
         poke_keeper();
-        keeper_.join();
+        if (keeper_.joinable()) // not where there are no threads
+            keeper_.join();
         for (;;) {
             std::unique_lock workers_lock(workers_mutex_);
             const auto at =
@@ -602,6 +617,8 @@ bool pool_core::wait_until_drained(patience wait) {
         }
         return idle;
     };
+    if (manual)
+        return manual->wait(wait, nullptr, [&, accepted = std::uint64_t{0}]() mutable { return look(accepted); });
     for (;;) {
         std::unique_lock lock(quiet_);
         const auto epoch = quiet_epoch_;
@@ -645,6 +662,11 @@ bool pool_core::drain(const key_view& key, patience wait) {
     } unpins{*this, *l};
     const job_wait waits(current_job(), {.for_lane = l, .in = this, .needs_thread = needs_thread},
                          wait.kind == patience::until_deadline);
+    if (manual)
+        return manual->wait(wait, l, [&, &s = s, hash = hash] {
+            const std::lock_guard lock(s.lock);
+            return l->state == lane_state::idle && !has_timed_locked(s, key, hash);
+        });
     for (;;) {
         std::unique_lock lock(quiet_);
         const auto epoch = quiet_epoch_;

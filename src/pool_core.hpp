@@ -7,6 +7,7 @@
 //   room, gate         waiting for room; the pool's capacity looking.cpp   figures, keys, reports
 //   wait_graph         cycles of waits                       fork          what fork() does to pools
 //   timers, timed_job  what happens at a time                coroutine     jobs that wait with no thread
+//   manual             a pool without threads, for tests
 //
 // Order of locks: lifecycle_, the wait graph's, gate, one shard's, one lane's head. None is held while a handler, a job
 // or a job's destructor runs. A ready queue's, the room's, the timers', parking's and quiet_'s are taken last, and
@@ -36,15 +37,19 @@
 
 namespace taskpool::detail {
 
+class manual_driver;
+
 class pool_core : public std::enable_shared_from_this<pool_core> {
   public:
-    pool_core(options settings, const key_type& keys, std::shared_ptr<const void> functions);
+    pool_core(options settings, const key_type& keys, std::shared_ptr<const void> functions,
+              const manual_mode* mode = nullptr);
     ~pool_core();
 
     // --- Constant after construction. First of all, since the other parts refer to it.
     const options settings;
     const lane_maker maker;
     std::vector<shard> shards; // a power of two
+    const std::unique_ptr<manual_driver> manual; // of a pool without threads: who waits drives it; else null
 
     // --- Parts, each with its own rules
     std::vector<ready_queue> queues; // one for each of `threads` homes
@@ -139,6 +144,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
 
   private:
     friend struct worker;
+    friend class manual_driver;
 
     enum class attempt { accepted, stopped, lane_full, pool_full };
     submit_result submit_in(shard& s, std::uint32_t hash, const key_view& key, job_source& job, const job_options& how,
@@ -184,6 +190,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     // The keeper (elastic.cpp)
     static void keep(void* self) noexcept;
     bool keeper_tick() noexcept;
+    bool do_what_is_due() noexcept;
     unsigned find_blocked() noexcept;
     void recheck_blocked() noexcept;
     void add_workers(std::size_t count) noexcept;

@@ -3,6 +3,7 @@
 #include <bit>
 #include <mutex>
 
+#include "manual.hpp"
 #include "pool_core.hpp"
 #include "wait_graph.hpp"
 
@@ -148,14 +149,14 @@ pool_core::attempt pool_core::push_locked(shard& s, lane& l, job_source& job, co
 /// time was up. REQUIRES: the lane is pinned. Throws std::bad_alloc.
 bool pool_core::wait_for_room(lane& l, bool in_pool, patience wait, submit_result& refusal) {
     running_job* const job = current_job();
-    if (!in_pool && job == nullptr && settings.threads > 0) {
+    if (!manual && !in_pool && job == nullptr && settings.threads > 0) {
         for (int i = 0; i < spins_before_sleeping; ++i) {
             if (l.waiting() <= settings.lane_capacity / 2)
                 return true;
             sync::pause();
         }
     }
-    if (wait.kind == patience::until_deadline && std::chrono::steady_clock::now() >= wait.deadline) {
+    if (!manual && wait.kind == patience::until_deadline && std::chrono::steady_clock::now() >= wait.deadline) {
         refusal = submit_status::timed_out;
         return false;
     }
@@ -164,6 +165,11 @@ bool pool_core::wait_for_room(lane& l, bool in_pool, patience wait, submit_resul
                              in_pool ? wait_graph::target{.room_in = this}
                                      : wait_graph::target{.for_lane = &l, .for_room = true, .in = this},
                              wait.kind == patience::until_deadline);
+        if (manual) {
+            if (!manual->wait(wait, in_pool ? nullptr : &l, [&] { return claim_room(l, in_pool); }))
+                refusal = submit_status::timed_out;
+            return true;
+        }
         room::waiter waiter(in_pool ? nullptr : &l, job != nullptr);
         waiting_room.enter(waiter);
         bool in_time = true;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <bit>
 #include <mutex>
+#include <utility>
 
 #include "coroutine.hpp"
 #include "pool_core.hpp"
@@ -27,6 +28,7 @@ std::size_t bucket_of(tick duration) noexcept {
 } // namespace
 
 running_job* current_job() noexcept { return current; }
+running_job* exchange_current_job(running_job* job) noexcept { return std::exchange(current, job); }
 void forget_current_job() noexcept { current = nullptr; }
 
 worker::worker(pool_core& owner, unsigned number) noexcept
@@ -136,21 +138,50 @@ void worker::serve(lane& l) noexcept {
             return;
         ran = true;
         if (core.is_stopping() && job.on_stop == stop_action::discard) {
-            discarded.add();
-            running_job self{core, l, *this, number}; // so that no wait in a destructor waits for this lane
-            current = &self;
-            core.discard_job(l, job, discard_reason::stopped);
-            current = nullptr;
+            discard(l, job, number);
             ran = false;
-            const std::lock_guard lock(l.head_lock);
-            l.has_job = false;
         } else {
             run(l, job, number);
         }
     }
 }
 
+/// The same for one job, for a pool without threads: as if this worker were one too many, so that next() gives the lane
+/// up.
+bool worker::serve_once(lane& l, bool even_before_older) noexcept {
+    job_slot job;
+    std::uint64_t number = 0;
+    bool ran = true;
+    core.workers_at.set_surplus(0);
+    if (l.extras != nullptr && take_resumption(l, job)) {
+        run(l, job, l.extras->number);
+    } else if (even_before_older ? !next<false>(l, job, number) : !next(l, job, number)) {
+        return false;
+    } else if (core.is_stopping() && job.on_stop == stop_action::discard) {
+        discard(l, job, number);
+        ran = false;
+    } else {
+        run(l, job, number);
+    }
+    core.workers_at.set_surplus(1);
+    if (!ran || end_job(l))
+        next(l, job, number);
+    return true;
+}
+
+/// Discards the lane's current job, for stop().
+void worker::discard(lane& l, job_slot& job, std::uint64_t number) noexcept {
+    discarded.add();
+    running_job self{core, l, *this, number}; // so that no wait in a destructor waits for this lane
+    current = &self;
+    core.discard_job(l, job, discard_reason::stopped);
+    current = nullptr;
+    const std::lock_guard lock(l.head_lock);
+    l.has_job = false;
+}
+
 /// Takes the lane's next job. False when there is none, or an older lane should go first: then the lane is given up.
+template <bool MakesWay>
 bool worker::next(lane& l, job_slot& job, std::uint64_t& number) noexcept {
     for (;;) {
         l.head_lock.lock();
@@ -162,7 +193,7 @@ bool worker::next(lane& l, job_slot& job, std::uint64_t& number) noexcept {
             continue;
         }
         const tick age = front->submitted;
-        if (should_yield(age)) {
+        if (MakesWay && should_yield(age)) {
             l.head_lock.unlock();
             core.enqueue(l, age);
             return false;

@@ -26,6 +26,8 @@ struct running_job {
 
 /// The job that the calling thread runs, or null.
 running_job* current_job() noexcept;
+/// For who runs a job while another one waits on the same thread. What there was before.
+running_job* exchange_current_job(running_job* job) noexcept;
 /// For the child of a fork, in which no job runs on.
 void forget_current_job() noexcept;
 
@@ -34,6 +36,10 @@ struct worker {
 
     /// The thread's body: runs jobs until it is retired or the pool ends.
     void main() noexcept;
+
+    /// Runs one job of a lane that the caller owns, and gives the lane up. False when it had none, or an older lane
+    /// should go first (manual.hpp).
+    bool serve_once(lane& l, bool even_before_older) noexcept;
 
     // --- Constant
     pool_core& core;
@@ -73,7 +79,9 @@ struct worker {
     bool spin() noexcept;
     bool park() noexcept;
     void serve(lane& l) noexcept;
+    template <bool MakesWay = true>
     bool next(lane& l, job_slot& job, std::uint64_t& number) noexcept;
+    void discard(lane& l, job_slot& job, std::uint64_t number) noexcept;
     bool end_job(lane& l) noexcept;
     bool take_resumption(lane& l, job_slot& job) noexcept;
     bool should_yield(tick age) noexcept;

@@ -411,6 +411,15 @@ class basic_task_pool {
         return hottest;
     }
 
+  protected:
+    /// For taskpool::testing.
+    basic_task_pool(const detail::manual_mode& mode, options settings, Hash hash, Equal equal)
+        : hash_(hash),
+          core_(detail::make_core(mode, std::move(settings), detail::key_type_for<Key, Hash, Equal>::table,
+                                  std::make_shared<const detail::key_functions<Hash, Equal>>(
+                                      detail::key_functions<Hash, Equal>{std::move(hash), std::move(equal)}))) {}
+    detail::pool_core& core() const noexcept { return *core_; }
+
   private:
     struct place {
         const std::shared_ptr<detail::pool_core>& core;

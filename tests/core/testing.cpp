@@ -95,8 +95,16 @@ std::uint64_t allocations_of_this_thread() noexcept { return allocated; }
 
 } // namespace taskpool::testing
 
-// The forms of the standard library without exceptions and for arrays call these.
+// The forms of the standard library for arrays call these; so does the one without exceptions, but AddressSanitizer's
+// does not.
 void* operator new(std::size_t size) { return taskpool::testing::count_and_allocate(size, 1); }
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+    try {
+        return operator new(size);
+    } catch (...) {
+        return nullptr;
+    }
+}
 void* operator new(std::size_t size, std::align_val_t alignment) {
     return taskpool::testing::count_and_allocate(size, static_cast<std::size_t>(alignment));
 }

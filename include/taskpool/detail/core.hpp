@@ -3,13 +3,16 @@
 // Nothing here is for users.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <new>
+#include <optional>
 #include <sstream>
 #include <stop_token>
 #include <string>
@@ -229,10 +232,16 @@ class job_source_of : public job_source {
 
 using clock = std::chrono::steady_clock;
 
-/// How long a submit may wait for room.
+/// How long a call may wait.
 struct patience {
     enum kind_t : std::uint8_t { none, until_deadline, for_ever } kind;
+    std::uint32_t milliseconds = 0; // until the deadline, rounded up, or the most that there are: for virtual time
     clock::time_point deadline{};
+};
+
+/// A pool without threads, which its caller drives (testing.hpp), under a seed in an order of that seed's.
+struct manual_mode {
+    std::optional<std::uint64_t> seed;
 };
 
 struct timed_job;
@@ -250,6 +259,8 @@ struct key_visitor {
 };
 
 TASKPOOL_EXPORT std::shared_ptr<pool_core> make_core(options settings, const key_type& keys,
+                                                     std::shared_ptr<const void> functions);
+TASKPOOL_EXPORT std::shared_ptr<pool_core> make_core(const manual_mode& mode, options settings, const key_type& keys,
                                                      std::shared_ptr<const void> functions);
 TASKPOOL_EXPORT void destroy_core(pool_core& core) noexcept; // what the pool's destructor does
 
@@ -295,17 +306,20 @@ patience patience_for(const std::chrono::duration<Rep, Period>& time) {
     using seconds = std::chrono::duration<double>;
     const auto now = clock::now();
     if (time <= time.zero())
-        return {patience::until_deadline, now};
+        return {patience::until_deadline, 0, now};
     if (seconds(time) >= seconds(clock::time_point::max() - now) - std::chrono::hours(1))
         return {patience::for_ever};
-    return {patience::until_deadline, now + std::chrono::ceil<clock::duration>(time)};
+    const auto wait = std::chrono::ceil<clock::duration>(time);
+    constexpr auto most = std::chrono::milliseconds(std::numeric_limits<std::uint32_t>::max());
+    const auto milliseconds = std::min(std::chrono::ceil<std::chrono::milliseconds>(wait), most).count();
+    return {patience::until_deadline, static_cast<std::uint32_t>(milliseconds), now + wait};
 }
 
 /// The same for a point in time, which may be the clock's first or last.
 template <class Duration>
 patience patience_until(const std::chrono::time_point<clock, Duration>& time) {
     const auto now = clock::now();
-    return time <= now ? patience{patience::until_deadline, now} : patience_for(time - now);
+    return time <= now ? patience{patience::until_deadline, 0, now} : patience_for(time - now);
 }
 
 } // namespace taskpool::detail
