@@ -6,6 +6,8 @@
 #include <mutex>
 #include <stdexcept>
 
+#include <taskpool/detail/posting.hpp>
+
 #include "coroutine.hpp"
 #include "fork.hpp"
 #include "pool_core.hpp"
@@ -158,6 +160,7 @@ void pool_core::begin_stop() noexcept {
     for (auto& s : shards) {
         s.lock.lock();
         s.frozen = true;
+        tell_drainers_locked(s);
         auto changes = s.table.changes_locked();
         for (std::size_t i = 0; i < s.table.places_locked().size(); ++i) {
             lane* const l = s.table.places_locked()[i];
@@ -225,6 +228,9 @@ stop_report pool_core::stop() {
             leaving.join(); // see retire_workers
         }
     }
+    stopping_here = this;
+    tell_companions();
+    stopping_here = outer;
     const auto now = stats();
     report_ = {now.finished, now.discarded, discarded_by_stop_.load(std::memory_order_relaxed)};
     for (const auto& w : workers_)
@@ -356,7 +362,7 @@ void pool_core::go_idle_locked(shard& s, lane& l) noexcept {
 
 /// Some key, or the last one of the shard, has no work any more. REQUIRES: the shard's lock.
 void pool_core::tell_drainers_locked(shard& s) noexcept {
-    if (!s.idle_wanted && (!s.drained_wanted || s.active > 0 || s.timed > 0))
+    if (!s.idle_wanted && (!s.drained_wanted || s.is_busy_locked()))
         return;
     s.idle_wanted = s.drained_wanted = false;
     const std::lock_guard lock(quiet_);
@@ -570,10 +576,11 @@ bool pool_core::wait_until_drained(patience wait) {
         accepted = 0;
         for (auto& s : shards) {
             const std::lock_guard lock(s.lock);
-            const bool busy = s.active > 0 || s.timed > 0;
+            const bool busy = s.is_busy_locked();
             idle &= !busy;
             s.drained_wanted = busy;
-            accepted += s.accepted;
+            // relaxed: is_busy_locked has seen all work that has ended, and work that has not makes it busy.
+            accepted += s.accepted + s.work_begun.load(std::memory_order_relaxed);
         }
         return idle;
     };

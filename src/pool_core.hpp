@@ -7,10 +7,11 @@
 //   room, gate         waiting for room; the pool's capacity looking.cpp   figures, keys, reports
 //   wait_graph         cycles of waits                       fork          what fork() does to pools
 //   timers, timed_job  what happens at a time                coroutine     jobs that wait with no thread
+//   executors          what executors of other libraries need
 //
 // Order of locks: lifecycle_, the wait graph's, gate, one shard's, one lane's head. None is held while a handler, a job
 // or a job's destructor runs. A ready queue's, the room's, the timers', parking's and quiet_'s are taken last, and
-// nothing under them.
+// nothing under them; so is companions_mutex_.
 #pragma once
 
 #include <cstddef>
@@ -35,6 +36,8 @@
 #include "worker.hpp"
 
 namespace taskpool::detail {
+
+class companion;
 
 class pool_core : public std::enable_shared_from_this<pool_core> {
   public:
@@ -88,6 +91,10 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     bool is_taken_back(timed_job& t) noexcept;
     void drop_timed(timed_job& t) noexcept;
     std::size_t timed_jobs() const noexcept { return timed_.load(std::memory_order_relaxed); } // a figure by itself
+
+    // --- Executors of other libraries (executors.cpp)
+    void end_work(shard& s) noexcept;
+    companion& companion_of(const void* kind, std::unique_ptr<companion> (*make)());
 
     // --- Blocked workers (elastic.cpp)
     void enter_blocking(worker& w) noexcept;
@@ -168,6 +175,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     void tell_drainers_locked(shard& s) noexcept;
 
     void begin_stop() noexcept;
+    void tell_companions() noexcept;
     void start_locked();
     void add_worker_locked();
 
@@ -221,6 +229,11 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     unsigned quiet_ticks_ = 0;
     unsigned submitter_ticks_ = 0;
     tick rechecked_ = 0;
+
+    // --- Under companions_mutex_: what components keep with the pool, by kind. Destroyed before all of the above.
+    sync::mutex companions_mutex_;
+    std::vector<std::pair<const void*, std::unique_ptr<companion>>> companions_;
+    bool companions_know_ = false; // that the pool has stopped
 
     std::shared_ptr<pool_core> self_; // keeps the memory of a pool whose process was forked
 };

@@ -135,7 +135,7 @@ void worker::serve(lane& l) noexcept {
         if (!next(l, job, number))
             return;
         ran = true;
-        if (core.is_stopping() && job.on_stop == stop_action::discard) {
+        if (core.is_stopping() && !runs_in_stop(job.on_stop)) {
             discarded.add();
             running_job self{core, l, *this, number}; // so that no wait in a destructor waits for this lane
             current = &self;
