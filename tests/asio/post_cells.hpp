@@ -228,7 +228,10 @@ ASIO_TEST(executor, uses_its_allocator_and_gives_the_memory_back_before_the_call
     const opener opens(open);
     occupy(pool, "key", open);
     int seen = -1;
-    ours.execute([&] { seen = outstanding; });
+    const std::array<char, 64> large{};
+    ours.execute([&seen] { seen = -2; }); // fits the queue itself
+    EXPECT_EQ(outstanding, 0);
+    ours.execute([&seen, &outstanding, large] { seen = outstanding + large[0]; });
     EXPECT_EQ(outstanding, 1);
     open.open();
     pool.drain();
@@ -237,7 +240,7 @@ ASIO_TEST(executor, uses_its_allocator_and_gives_the_memory_back_before_the_call
     gate again;
     const opener opens_again(again);
     occupy(pool, "key", again);
-    ours.execute([] { std::abort(); });
+    ours.execute([large] { std::exit(large[0] + 1); });
     EXPECT_EQ(outstanding, 1);
     EXPECT_EQ(pool.cancel("key"), 1U);
     EXPECT_EQ(outstanding, 0);

@@ -148,7 +148,7 @@ class asio_executor {
             } catch (...) {
                 report_failure_here();
             }
-        } else if constexpr (fits_inline<posted_function<function>> && std::is_empty_v<Allocator>) {
+        } else if constexpr (fits_inline<posted_function<function>>) {
             place_->post(posted_function<function>{std::forward<F>(f)});
         } else {
             place_->post(posted_box<function, Allocator>(std::forward<F>(f), allocator_));
