@@ -68,7 +68,7 @@ class posting_lane {
     template <class F>
     submit_status post(F&& f) const {
         static_assert(!std::is_reference_v<F>);
-        auto make = [&f](lane&) -> F { return std::move(f); };
+        auto make = [&f](lane&) -> F { return std::forward<F>(f); };
         job_source_of<std::string, F, decltype(make)> source(make);
         return submit(*core_, lane_, source, {.on_stop = posted}, {patience::none}).status();
     }
