@@ -285,8 +285,9 @@ ASIO_TEST(executor, drain_waits_for_work_that_moves_between_keys) {
             net::post(at, [&] { seen = 200; });
         });
         pool.drain();
-        ASSERT_EQ(seen, 200);
+        const int seen_after_drain = seen;
         walker.join();
+        ASSERT_EQ(seen_after_drain, 200);
     }
 }
 
