@@ -97,7 +97,10 @@ TEST(Stdexec, stop) {
     gate open;
     const opener opens(open);
     std::thread stopper;
-    EXPECT_TRUE(is_stopped_by(pool, open, [&] { stopper = std::thread([&] { pool.stop(); }); }));
+    EXPECT_TRUE(is_stopped_by(pool, open, [&] {
+        stopper = std::thread([&] { pool.stop(); });
+        EXPECT_TRUE(eventually([&] { return pool.stats().waiting == 0; })); // discarded, while the first job runs
+    }));
     stopper.join();
     EXPECT_FALSE(sync_wait(schedule(scheduler(pool, "key")))); // refused: stopped at once
 }
