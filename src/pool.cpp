@@ -576,11 +576,13 @@ bool pool_core::wait_until_drained(patience wait) {
         accepted = 0;
         for (auto& s : shards) {
             const std::lock_guard lock(s.lock);
+            // relaxed, and before it is asked whether the shard is busy: if this is the same at the second look, nothing
+            // began between the question at the first look and this one. What was begun before an end that the first
+            // look saw is seen at the second (is_busy_locked acquires it).
+            accepted += s.accepted + s.work_begun.load(std::memory_order_relaxed);
             const bool busy = s.is_busy_locked();
             idle &= !busy;
             s.drained_wanted = busy;
-            // relaxed: is_busy_locked has seen all work that has ended, and work that has not makes it busy.
-            accepted += s.accepted + s.work_begun.load(std::memory_order_relaxed);
         }
         return idle;
     };
