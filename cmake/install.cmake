@@ -5,6 +5,8 @@ include(GNUInstallDirs)
 set(taskpool_cmake_dir ${CMAKE_INSTALL_LIBDIR}/cmake/taskpool)
 
 install(TARGETS taskpool EXPORT taskpool-targets FILE_SET HEADERS)
+install(FILES ${taskpool_component_headers} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/taskpool)
+install(FILES cmake/components.cmake DESTINATION ${taskpool_cmake_dir} RENAME taskpool-components.cmake)
 install(EXPORT taskpool-targets NAMESPACE taskpool:: DESTINATION ${taskpool_cmake_dir})
 configure_package_config_file(cmake/taskpool-config.cmake.in ${PROJECT_BINARY_DIR}/taskpool-config.cmake
                               INSTALL_DESTINATION ${taskpool_cmake_dir})

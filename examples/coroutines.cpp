@@ -123,8 +123,9 @@ bool comes_back_to_its_lane() {
     mail_service mail;
     taskpool::task_pool pool;
     const auto notify = [](mail_service& by) -> taskpool::task<int> {
-        const int status = co_await sending{by, "hello"}; // the callback runs on a thread of the mail service ...
-        co_return status;                                 // ... and this on a worker again, in its lane
+        sending message{by, "hello"};
+        const int status = co_await message; // the callback runs on a thread of the mail service ...
+        co_return status;                    // ... and this on a worker again, in its lane
     };
     return pool.spawn("user-7", notify(mail)).get() == 5;
 }

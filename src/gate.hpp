@@ -7,6 +7,7 @@
 //
 //   I-GATE-1  granted = budgets that lie in shards + accepted - discarded (not by workers); hence
 //             waiting <= granted - taken by workers <= capacity, since a count read late only makes the gate stricter.
+//             Jobs of executors (`posted`) are granted beyond the capacity; others wait until these are fewer, too.
 //   I-GATE-2  The gate refuses only when no shard has a budget left over: it takes them back first.
 #pragma once
 
@@ -22,16 +23,16 @@ class pool_gate {
   public:
     explicit pool_gate(std::uint64_t capacity) noexcept : capacity_(capacity) {}
 
-    /// Grants a budget to `asking`; false when the pool is full. `taken` yields what workers have taken so far.
-    /// REQUIRES: no shard's lock held.
+    /// Grants a budget to `asking`; false when the pool is full, unless room for one job is wanted `in_any_case`. `taken`
+    /// yields what workers have taken so far. REQUIRES: no shard's lock held.
     template <class Shards, class Shard, class Taken>
-    bool grant(Shards& shards, Shard& asking, Taken&& taken) {
+    bool grant(Shards& shards, Shard& asking, Taken&& taken, bool in_any_case = false) {
         const std::lock_guard lock(mutex_);
         auto free = free_locked(taken());
         if (free == 0) {
             take_back_locked(shards);
             free = free_locked(taken());
-            if (free == 0)
+            if (free == 0 && !in_any_case)
                 return false;
         }
         // A share that leaves as much again for the other shards; 1 near the limit.

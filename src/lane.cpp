@@ -24,7 +24,7 @@ void lane::push_locked(job_source& source, tick now, stop_action on_stop) {
         slot.ops = source.ops;
         slot.submitted = now;
         slot.on_stop = on_stop;
-        if (on_stop != stop_action::discard)
+        if (runs_in_stop(on_stop))
             has_must_run = true;
     };
     if (tail_index == at_inline_slot) {

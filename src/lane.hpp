@@ -38,7 +38,7 @@
 //             or the first worker passed the lane on through a queue's lock, or through the shard's lock by way of idle
 //             or suspended.
 //   I-LANE-5  taken <= pushed, and pushed - taken <= lane_capacity whenever the shard's lock is free (G6), detached
-//             coroutines that wait for their turn and jobs that an executor must not lose left out.
+//             coroutines that wait for their turn and jobs that an executor must not lose (`posted`) left out.
 //   I-LANE-6  A lane is freed only under its shard's lock, while idle, unpinned and not left behind (G7). Who uses a
 //   lane without that
 //             lock owns it (I-LANE-2), has pinned it, or is the current job or a hold of it.
@@ -84,6 +84,12 @@ struct pool_timer;
 
 /// In a slot's place for stop_action: the slot holds a detached coroutine that can go on. It is never discarded.
 inline constexpr auto resumption = static_cast<stop_action>(2);
+
+/// Whether such a job runs after stop() has begun.
+constexpr bool runs_in_stop(stop_action what) noexcept { return what == stop_action::run || what == resumption; }
+
+/// Whether such a job stays in its lane when an overflow rule would drop it.
+constexpr bool never_dropped(stop_action what) noexcept { return what == resumption || what == posted; }
 
 /// What only few jobs have: those that were held, gave out a stop token, or are coroutines. It lies in its lane's list
 /// from the first need to the job's end; the current job's is the first one there, unless that is detached. Under

@@ -6,6 +6,8 @@
 #include <mutex>
 #include <stdexcept>
 
+#include <taskpool/detail/posting.hpp>
+
 #include "coroutine.hpp"
 #include "fork.hpp"
 #include "manual.hpp"
@@ -172,6 +174,7 @@ void pool_core::begin_stop() noexcept {
     for (auto& s : shards) {
         s.lock.lock();
         s.frozen = true;
+        tell_drainers_locked(s);
         auto changes = s.table.changes_locked();
         for (std::size_t i = 0; i < s.table.places_locked().size(); ++i) {
             lane* const l = s.table.places_locked()[i];
@@ -252,6 +255,9 @@ stop_report pool_core::stop() {
             leaving.join(); // see retire_workers
         }
     }
+    stopping_here = this;
+    tell_companions();
+    stopping_here = outer;
     const auto now = stats();
     report_ = {now.finished, now.discarded, discarded_by_stop_.load(std::memory_order_relaxed)};
     for (const auto& w : workers_)
@@ -383,7 +389,7 @@ void pool_core::go_idle_locked(shard& s, lane& l) noexcept {
 
 /// Some key, or the last one of the shard, has no work any more. REQUIRES: the shard's lock.
 void pool_core::tell_drainers_locked(shard& s) noexcept {
-    if (!s.idle_wanted && (!s.drained_wanted || s.active > 0 || s.timed > 0))
+    if (!s.idle_wanted && (!s.drained_wanted || s.is_busy_locked()))
         return;
     s.idle_wanted = s.drained_wanted = false;
     tell_drainers();
@@ -610,10 +616,13 @@ bool pool_core::wait_until_drained(patience wait) {
         accepted = 0;
         for (auto& s : shards) {
             const std::lock_guard lock(s.lock);
-            const bool busy = s.active > 0 || s.timed > 0;
+            // relaxed, and before it is asked whether the shard is busy: if this is the same at the second look, nothing
+            // began between the question at the first look and this one. What was begun before an end that the first
+            // look saw is seen at the second (is_busy_locked acquires it).
+            accepted += s.accepted + s.work_begun.load(std::memory_order_relaxed);
+            const bool busy = s.is_busy_locked();
             idle &= !busy;
             s.drained_wanted = busy;
-            accepted += s.accepted;
         }
         return idle;
     };

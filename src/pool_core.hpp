@@ -8,10 +8,11 @@
 //   wait_graph         cycles of waits                       fork          what fork() does to pools
 //   timers, timed_job  what happens at a time                coroutine     jobs that wait with no thread
 //   manual             a pool without threads, for tests
+//   executors          what executors of other libraries need
 //
 // Order of locks: lifecycle_, the wait graph's, gate, one shard's, one lane's head. None is held while a handler, a job
 // or a job's destructor runs. A ready queue's, the room's, the timers', parking's and quiet_'s are taken last, and
-// nothing under them.
+// nothing under them; so is companions_mutex_.
 #pragma once
 
 #include <cstddef>
@@ -38,6 +39,7 @@
 namespace taskpool::detail {
 
 class manual_driver;
+class companion;
 
 class pool_core : public std::enable_shared_from_this<pool_core> {
   public:
@@ -95,6 +97,10 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     void drop_handle(timed_job& t) noexcept;
     void free_timed(timed_job& t) const noexcept;
     std::size_t timed_jobs() const noexcept { return timed_.load(std::memory_order_relaxed); } // a figure by itself
+
+    // --- Executors of other libraries (executors.cpp)
+    void end_work(shard& s) noexcept;
+    companion& companion_of(const void* kind, std::unique_ptr<companion> (*make)());
 
     // --- Blocked workers (elastic.cpp)
     void enter_blocking(worker& w) noexcept;
@@ -184,6 +190,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     void begin_stop() noexcept;
     void refuse_where_it_discards(const char* wait) const;
     void be_keeper_here() const noexcept;
+    void tell_companions() noexcept;
     void start_locked();
     void add_worker_locked();
 
@@ -242,6 +249,11 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     timed_job* first_due_ = nullptr; // by timer_node::next; those that found no room come first
     timed_job* last_due_ = nullptr;
     std::uint64_t due_salt_ = 0;
+
+    // --- Under companions_mutex_: what components keep with the pool, by kind. Destroyed before all of the above.
+    sync::mutex companions_mutex_;
+    std::vector<std::pair<const void*, std::unique_ptr<companion>>> companions_;
+    bool companions_know_ = false; // that the pool has stopped
 
     std::shared_ptr<pool_core> self_; // keeps the memory of a pool whose process was forked
 };

@@ -14,7 +14,7 @@ struct alignas(64) shard {
     mutable sync::spin_lock lock;
     // --- Under lock
     bool closed = false;         // no job is accepted
-    bool frozen = false;         // stop() walks the table: no lane is freed
+    bool frozen = false;         // stop() has begun: no lane is freed, and nobody waits for outstanding work
     bool drained_wanted = false; // tell drainers when `active` becomes 0 ...
     bool idle_wanted = false;    // ... or when any lane goes idle
     std::uint32_t budget = 0;    // jobs that may be accepted before asking the gate
@@ -28,6 +28,18 @@ struct alignas(64) shard {
     timed_index timed_jobs;          // those whose time has not come, or that found no room yet
     // --- Any thread
     sync::atomic<std::uint64_t> rejected{0};
+    sync::atomic<std::uint64_t> work_begun{0}; // outstanding work of executors (executors.cpp) ...
+    sync::atomic<std::uint64_t> work_ended{0}; // ... never more than has begun
+
+    /// Whether drain() has to wait for something here. REQUIRES: lock.
+    bool is_busy_locked() const noexcept {
+        if (active > 0 || timed > 0)
+            return true;
+        // acquire pairs with the release in end_work: all begun before that end is seen. `ended` is read first, so that
+        // the two are equal only if no work was outstanding at that moment.
+        const auto ended = work_ended.load(std::memory_order_acquire);
+        return !frozen && ended != work_begun.load(std::memory_order_relaxed); // relaxed: see above
+    }
 };
 
 } // namespace taskpool::detail

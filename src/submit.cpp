@@ -86,7 +86,7 @@ submit_result pool_core::submit(shard& s, Find find, job_source& job, const job_
             break;
         }
         const bool in_pool = result == attempt::pool_full;
-        bool again = in_pool && gate.grant(shards, s, [&] { return taken_by_workers(); });
+        bool again = in_pool && gate.grant(shards, s, [&] { return taken_by_workers(); }, how.on_stop == posted);
         if (in_pool && !again && !gate_refused && (drops_oldest() || keeps_latest()))
             again = gate_refused = true; // once more: now it may make room by dropping
         if (!again && may_wait) {
@@ -115,15 +115,16 @@ pool_core::attempt pool_core::push_locked(shard& s, lane& l, job_source& job, co
                                           bool gate_refused, job_slot& dropped, bool& ready) {
     const auto limit = keeps_latest() ? 1 : static_cast<std::uint32_t>(settings.lane_capacity);
     const auto waiting = l.waiting_locked(limit);
-    if (waiting >= limit || s.budget == 0) {
-        const bool drops = keeps_latest() || (drops_oldest() && (waiting >= limit || gate_refused));
+    const bool lane_full = waiting >= limit && how.on_stop != posted;
+    if (lane_full || s.budget == 0) {
+        const bool drops = how.on_stop != posted && (keeps_latest() || (drops_oldest() && (lane_full || gate_refused)));
         if (!drops || waiting == 0)
-            return waiting >= limit ? attempt::lane_full : attempt::pool_full;
+            return lane_full ? attempt::lane_full : attempt::pool_full;
         // With the head locked no worker takes the oldest job meanwhile: one goes, one comes.
         const std::lock_guard lock(l.head_lock);
         if (const auto now_waiting = l.waiting(); now_waiting >= limit || (gate_refused && now_waiting > 0)) {
-            if (const job_slot* const front = l.front_locked(); front != nullptr && front->on_stop == resumption)
-                return attempt::lane_full; // it has begun, and is not dropped
+            if (const job_slot* const front = l.front_locked(); front != nullptr && never_dropped(front->on_stop))
+                return attempt::lane_full;
             l.push_locked(job, now, how.on_stop);
             l.front_locked();
             l.take_locked(dropped);

@@ -137,7 +137,7 @@ void worker::serve(lane& l) noexcept {
         if (!next(l, job, number))
             return;
         ran = true;
-        if (core.is_stopping() && job.on_stop == stop_action::discard) {
+        if (core.is_stopping() && !runs_in_stop(job.on_stop)) {
             discard(l, job, number);
             ran = false;
         } else {

@@ -112,6 +112,10 @@ class submitter {
 template <class Key, class Hash, class Equal>
 class basic_task_pool;
 
+namespace detail {
+struct lane_access;
+}
+
 /// A handle to one key of a pool, which saves the look-up. Small and copyable; while the key has no work it holds the
 /// key itself and no queue (G7). It may outlive the pool: then every submit answers `stopped`. One object is not safe
 /// to use from two threads at once, except for the submits and async.
@@ -164,6 +168,7 @@ class basic_lane {
   private:
     template <class, class, class>
     friend class basic_task_pool;
+    friend struct detail::lane_access;
 
     struct place {
         const std::shared_ptr<detail::pool_core>& core;
@@ -184,6 +189,19 @@ class basic_lane {
     std::shared_ptr<detail::pool_core> core_;
     detail::lane* lane_;
 };
+
+namespace detail {
+struct lane_access {
+    template <class Key>
+    static const std::shared_ptr<pool_core>& core(const basic_lane<Key>& handle) noexcept {
+        return handle.core_;
+    }
+    template <class Key>
+    static lane& lane_of(const basic_lane<Key>& handle) noexcept {
+        return *handle.lane_;
+    }
+};
+} // namespace detail
 
 /// The keyed executor; see the guarantees at the top of this file. All members are thread-safe but the constructor, the
 /// destructor, which must not race with other calls.
@@ -363,7 +381,8 @@ class basic_task_pool {
     /// Waits until `key` has no work. Throws deadlock_error inside a job where that could never end.
     void drain(key_view key) { detail::drain(*core_, view(key), {detail::patience::for_ever}); }
 
-    /// As drain(), up to a time; says whether it drained, and if not, which keys have work (those of that moment).
+    /// As drain(), up to a time; says whether it drained, and if not, which keys have work (those of that moment; none
+    /// where only jobs for later or outstanding work of executors are left).
     template <class Rep, class Period>
     drain_report<Key> drain_for(const std::chrono::duration<Rep, Period>& time) {
         drain_report<Key> report;
@@ -374,7 +393,7 @@ class basic_task_pool {
                                                    *static_cast<const Key*>(key));
                                            },
                                            &report});
-        report.drained = report.keys.empty();
+        report.drained = false;
         return report;
     }
 

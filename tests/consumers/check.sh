@@ -26,6 +26,8 @@ for kind in static shared; do
   cmake --install "$build" --prefix "$work/staged_$kind"
   mv "$work/staged_$kind" "$work/$kind"
   build_and_run "find_package_$kind" find_package -DCMAKE_PREFIX_PATH="$work/$kind"
+  "$work/find_package_$kind/asio_consumer"
+  "$work/find_package_$kind/boost_asio_consumer"
   pc_dir=$(dirname "$(find "$work/$kind" -name taskpool.pc)")
   PKG_CONFIG_PATH=$pc_dir "$here/pkg_config/build.sh" "$work/pkg_config_$kind"
   "$work/$kind/bin/taskpool" --version

@@ -134,6 +134,10 @@ struct job_ops {
     void (*relocate)(void* to, void* from) noexcept;    // moves it and ends it at `from`
 };
 
+/// In a job's place for stop_action: as `discard`, but what a lane and the pool can hold does not bind it. It is taken
+/// when they are full, and not dropped to make room: who posts for an executor can neither wait nor keep it.
+inline constexpr auto posted = static_cast<stop_action>(3);
+
 /// A job on its way into a lane. The core calls `store` once it has room, with the lane locked; until then the caller's
 /// callable is untouched.
 struct job_source {
