@@ -62,10 +62,10 @@ bool may_be_waited_for_in_jobs() {
 /// What comes next, under a key of its own, with nobody waiting.
 bool may_be_followed() {
     taskpool::task_pool pool;
-    taskpool::future<std::string> receipt = pool.async("account-1", [] { return 42; })
-                                                .then("mailer", [](int amount) { // a job of "mailer"
-                                                    return "paid " + std::to_string(amount);
-                                                });
+    taskpool::future<std::string> receipt =
+        pool.async("account-1", [] { return 42; }).then("mailer", [](int amount) { // a job of "mailer"
+            return "paid " + std::to_string(amount);
+        });
     std::future<int> plain = pool.async("account-2", [] { return 7; }); // for interfaces that want one
     return receipt.get() == "paid 42" && plain.get() == 7;
 }
@@ -88,8 +88,7 @@ bool never_hangs() {
 } // namespace
 
 int main() {
-    const bool right =
-        gives_results_and_exceptions() && tells_what_never_ran() && may_be_waited_for_in_jobs() &&
-        may_be_followed() && never_hangs();
+    const bool right = gives_results_and_exceptions() && tells_what_never_ran() && may_be_waited_for_in_jobs() &&
+                       may_be_followed() && never_hangs();
     return right ? 0 : 1;
 }

@@ -12,9 +12,7 @@ namespace taskpool::detail {
 
 namespace {
 
-coroutine_job*& pointer_in(void* storage) noexcept {
-    return *std::launder(reinterpret_cast<coroutine_job**>(storage));
-}
+coroutine_job*& pointer_in(void* storage) noexcept { return *std::launder(reinterpret_cast<coroutine_job**>(storage)); }
 
 /// Begins it in its lane, or brings it back there, as the current job.
 void enter_lane(coroutine_job& c, const running_job& job) noexcept {

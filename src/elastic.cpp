@@ -11,8 +11,9 @@
 //
 // It fires timers, and tries again what found no room.
 //
-// The keeper falls asleep when a few dozen ticks saw no job start, no ready lane, no waiting submitter and no timer, until
-// the next timer is due. Who pushes a lane while it sleeps wakes it; why that is not missed is argued in parking.hpp.
+// The keeper falls asleep when a few dozen ticks saw no job start, no ready lane, no waiting submitter and no timer,
+// until the next timer is due. Who pushes a lane while it sleeps wakes it; why that is not missed is argued in
+// parking.hpp.
 #include <algorithm>
 #include <chrono>
 #include <mutex>

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Results and who waits for them. Waiters lie in a list, under a lock of a few instructions; finish() takes the list and
-// tells each of them once.
+// Results and who waits for them. Waiters lie in a list, under a lock of a few instructions; finish() takes the list
+// and tells each of them once.
 //
 //   I-FUTURE-1  A waiter is told by finish() or finds the result ready when it adds itself, never both.
 //   I-FUTURE-2  finish() touches nothing of what is not counted once it has told the last waiter.
 #include <taskpool/detail/future.hpp>
 
-#include <new>
 #include <mutex>
+#include <new>
 #include <utility>
 
 #include "coroutine.hpp"

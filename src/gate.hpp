@@ -23,8 +23,8 @@ class pool_gate {
   public:
     explicit pool_gate(std::uint64_t capacity) noexcept : capacity_(capacity) {}
 
-    /// Grants a budget to `asking`; false when the pool is full, unless room for one job is wanted `in_any_case`. `taken`
-    /// yields what workers have taken so far. REQUIRES: no shard's lock held.
+    /// Grants a budget to `asking`; false when the pool is full, unless room for one job is wanted `in_any_case`.
+    /// `taken` yields what workers have taken so far. REQUIRES: no shard's lock held.
     template <class Shards, class Shard, class Taken>
     bool grant(Shards& shards, Shard& asking, Taken&& taken, bool in_any_case = false) {
         const std::lock_guard lock(mutex_);

@@ -9,8 +9,8 @@
 //               but held   v  | or its coroutine can go on
 //                       suspended
 //
-// A lane without jobs is *lingering* instead of idle while coroutines of it are suspended that let other jobs of the key
-// run (they are *detached*): it has work, so it is not forgotten; a push makes it active like an idle one.
+// A lane without jobs is *lingering* instead of idle while coroutines of it are suspended that let other jobs of the
+// key run (they are *detached*): it has work, so it is not forgotten; a push makes it active like an idle one.
 //
 // An active lane is *ready* while it lies in a ready queue and *running* while a worker has it; the difference is in
 // who holds the pointer, not in the lane.
@@ -27,7 +27,8 @@
 // own slot.
 //
 // Invariants:
-//   I-LANE-1  An idle lane has no jobs, no chunks and no extras, a lingering one only those of detached coroutines. It lies in no queue and nobody's hands, unless it is
+//   I-LANE-1  An idle lane has no jobs, no chunks and no extras, a lingering one only those of detached coroutines. It
+//   lies in no queue and nobody's hands, unless it is
 //             marked as left behind; then a push makes it active again where it is.
 //   I-LANE-2  An active lane is in exactly one place: one ready queue, or the hands of one worker, or of the thread
 //   that
@@ -98,13 +99,13 @@ struct job_extras {
     // --- Constant from its entry into the list on
     pool_core* core = nullptr;
     lane* in = nullptr;
-    std::uint64_t number = 0; // of the job
+    std::uint64_t number = 0;                         // of the job
     void (*end)(job_extras& self) noexcept = nullptr; // called under no lock when the job has ended
     bool interleaves = false;                         // a coroutine that lets other jobs run while it is suspended
     pool_timer* sleeps = nullptr;                     // a coroutine's timer: linked while it sleeps
     // ---
-    bool detached = false; // it is suspended so (also under the shard's lock)
-    bool resumes = false;  // its coroutine can go on, and nobody has taken it up yet
+    bool detached = false;               // it is suspended so (also under the shard's lock)
+    bool resumes = false;                // its coroutine can go on, and nobody has taken it up yet
     sync::atomic<bool> cancelled{false}; // read by the job
     std::uint32_t holds = 0;             // a coroutine holds its lane until it is done
     job_extras* next = nullptr;

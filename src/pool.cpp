@@ -447,7 +447,7 @@ bool pool_core::end_job_with_extras(lane& l, worker& by) noexcept {
             e->detached = true;
             l.has_job = false;
             l.cancelled.store(false, std::memory_order_relaxed); // under head_lock
-            by.taken.add(-1ULL); // it waits again, in the pool's room (gate.hpp)
+            by.taken.add(-1ULL);                                 // it waits again, in the pool's room (gate.hpp)
             if (!e->resumes)
                 return true;
             resume_locked(s, l, *e); // the lane is ours, and stays so
@@ -491,7 +491,8 @@ bool pool_core::resume_locked(shard& s, lane& l, job_extras& e) noexcept {
     try {
         l.push_locked(from, clock.now(), resumption);
     } catch (...) {
-        resumptions_wait_.store(true, std::memory_order_relaxed); // the keeper tries again; it may see this a tick later
+        resumptions_wait_.store(true,
+                                std::memory_order_relaxed); // the keeper tries again; it may see this a tick later
         return false;
     }
     e.resumes = false;
@@ -616,9 +617,9 @@ bool pool_core::wait_until_drained(patience wait) {
         accepted = 0;
         for (auto& s : shards) {
             const std::lock_guard lock(s.lock);
-            // relaxed, and before it is asked whether the shard is busy: if this is the same at the second look, nothing
-            // began between the question at the first look and this one. What was begun before an end that the first
-            // look saw is seen at the second (is_busy_locked acquires it).
+            // relaxed, and before it is asked whether the shard is busy: if this is the same at the second look,
+            // nothing began between the question at the first look and this one. What was begun before an end that the
+            // first look saw is seen at the second (is_busy_locked acquires it).
             accepted += s.accepted + s.work_begun.load(std::memory_order_relaxed);
             const bool busy = s.is_busy_locked();
             idle &= !busy;

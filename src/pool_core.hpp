@@ -50,7 +50,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     // --- Constant after construction. First of all, since the other parts refer to it.
     const options settings;
     const lane_maker maker;
-    std::vector<shard> shards; // a power of two
+    std::vector<shard> shards;                   // a power of two
     const std::unique_ptr<manual_driver> manual; // of a pool without threads: who waits drives it; else null
 
     // --- Parts, each with its own rules
@@ -209,7 +209,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     sync::mutex deliveries_mutex_;
     delivery* first_delivery_ = nullptr; // under deliveries_mutex_, as is the list
     delivery* last_delivery_ = nullptr;
-    sync::atomic<std::size_t> undelivered_{0}; // drain() waits for them
+    sync::atomic<std::size_t> undelivered_{0};   // drain() waits for them
     sync::atomic<std::size_t> timed_{0};         // jobs that wait for their time
     sync::atomic<bool> resumptions_wait_{false}; // some detached coroutine that can go on found no memory
 

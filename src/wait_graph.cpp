@@ -114,7 +114,8 @@ bool wait_graph::enter(pool_core& core, const lane& waiting, const target& what,
         }
         const auto most_threads = static_cast<std::ptrdiff_t>(core.settings.max_threads);
         if (because.why.empty() && holds_thread && !has_deadline && what.needs_thread &&
-            (what.in == &core || what.room_in == &core) && !is_over(what) && core.workers_at.blocked() + 1 >= most_threads) {
+            (what.in == &core || what.room_in == &core) && !is_over(what) &&
+            core.workers_at.blocked() + 1 >= most_threads) {
             const auto threads = std::count_if(waits_.begin(), waits_.end(), [&](const auto& w) {
                 return w.second.core == &core && w.second.holds_thread && !is_over(w.second.what);
             });

@@ -2,8 +2,8 @@
 // Who waits for whom among jobs (G9): the graph of waits inside jobs, over all pools of the process, and the search in
 // it before a wait is added. Only waits inside jobs come here, so it costs other calls nothing.
 //
-// At most one wait of a lane is recorded: that of its current job, which waits for one thing at a time. A coroutine that
-// holds its lane waits like a job; one that lets others run holds nobody up, so its waits are not recorded.
+// At most one wait of a lane is recorded: that of its current job, which waits for one thing at a time. A coroutine
+// that holds its lane waits like a job; one that lets others run holds nobody up, so its waits are not recorded.
 //
 // A job that waits for a lane's room, for a future of a lane or for a lane to drain waits for that lane's jobs, one
 // after the other (AND), and one that waits for another pool for all jobs of that. A job that waits for room in the

@@ -53,8 +53,9 @@ struct options {
     /// Threads in all, when jobs block theirs (G3). 0: 1,024, or `threads` where that is more.
     unsigned max_threads = 0;
 
-    /// Jobs that may wait under one key, the running one not counted (G6). From 1 to 1,000,000,000. It binds submitters,
-    /// not executors of other libraries (asio.hpp), which can neither wait nor be refused; nor does pool_capacity.
+    /// Jobs that may wait under one key, the running one not counted (G6). From 1 to 1,000,000,000. It binds
+    /// submitters, not executors of other libraries (asio.hpp), which can neither wait nor be refused; nor does
+    /// pool_capacity.
     std::size_t lane_capacity = 100;
 
     /// Jobs that may wait under all keys together (G6). At least 1.

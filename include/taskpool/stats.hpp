@@ -34,8 +34,8 @@ struct pool_stats {
     std::uint64_t discarded = 0; ///< Accepted jobs that never ran: stopped, cancelled, dropped or replaced.
     std::uint64_t rejected = 0;  ///< Submits that were not accepted, whatever their status.
 
-    std::size_t waiting = 0; ///< Jobs that wait in lanes, suspended coroutines that lent their lane included.
-    std::size_t timers = 0;  ///< Jobs that wait for their time, repeating ones included.
+    std::size_t waiting = 0;         ///< Jobs that wait in lanes, suspended coroutines that lent their lane included.
+    std::size_t timers = 0;          ///< Jobs that wait for their time, repeating ones included.
     std::size_t running = 0;         ///< Jobs that a thread runs now.
     std::size_t active_keys = 0;     ///< Keys with work: ready, running or suspended.
     std::size_t ready_lanes = 0;     ///< Lanes that wait for a worker.

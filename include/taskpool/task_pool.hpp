@@ -64,8 +64,8 @@ using default_hash = std::conditional_t<std::is_same_v<Key, std::string>, string
 /// moved (or copied, when an lvalue is submitted) and need not be copyable. What it returns is ignored by submit, but
 /// must not be a task, which would never begin: see basic_task_pool::spawn.
 template <class F, class Key>
-concept job_for = detail::is_job<Key, std::decay_t<F>> && std::is_constructible_v<std::decay_t<F>, F> &&
-                  !detail::makes_task<Key, F>;
+concept job_for =
+    detail::is_job<Key, std::decay_t<F>> && std::is_constructible_v<std::decay_t<F>, F> && !detail::makes_task<Key, F>;
 
 namespace detail {
 
@@ -279,10 +279,10 @@ class basic_task_pool {
 
     // --- Coroutines (task.hpp) ------------------------------------------------------------------------------------
 
-    /// Submits a coroutine, which keeps the key, with no thread, until it has ended (or lends it to the key's other jobs
-    /// while it is suspended), and gives a future for its result. Waits for room as submit does. If it is not accepted,
-    /// `coroutine` is untouched and the future holds job_rejected. No allocation but the coroutine's own frame. Throws
-    /// std::bad_alloc. REQUIRES: coroutine.valid().
+    /// Submits a coroutine, which keeps the key, with no thread, until it has ended (or lends it to the key's other
+    /// jobs while it is suspended), and gives a future for its result. Waits for room as submit does. If it is not
+    /// accepted, `coroutine` is untouched and the future holds job_rejected. No allocation but the coroutine's own
+    /// frame. Throws std::bad_alloc. REQUIRES: coroutine.valid().
     template <class T>
     future<T, Key> spawn(key_view key, task<T>&& coroutine, const spawn_options& how = {}) {
         auto& promise = coroutine.frame_.promise();
@@ -314,9 +314,10 @@ class basic_task_pool {
     }
 
     /// `co_await pool.run(key, f)`: calls `f` as a job of `key` and gives what it returns, or throws what it throws,
-    /// job_discarded or job_rejected. The awaiting coroutine goes on in its own lane, if it has one; no thread waits, not
-    /// even while the lane of `key` is full. Throws deadlock_error, before `f` is submitted, where the wait would never
-    /// end: for the coroutine's own key, while it holds that, or in a cycle (G9). No allocation if the key has work.
+    /// job_discarded or job_rejected. The awaiting coroutine goes on in its own lane, if it has one; no thread waits,
+    /// not even while the lane of `key` is full. Throws deadlock_error, before `f` is submitted, where the wait would
+    /// never end: for the coroutine's own key, while it holds that, or in a cycle (G9). No allocation if the key has
+    /// work.
     template <job_for<Key> F>
     [[nodiscard]] auto run(key_view key, F&& f) {
         return detail::run_operation<Key, std::decay_t<F>>(core_, view(key), std::decay_t<F>(std::forward<F>(f)));
@@ -324,14 +325,14 @@ class basic_task_pool {
 
     // --- Later ----------------------------------------------------------------------------------------------------
 
-    /// Submits `job` when `delay` has passed on the pool's clock, in steps of its tick of 1 ms and never early. It takes
-    /// its place in its lane then, behind those of its key that were due before, or at the same time and submitted
-    /// before; where the lane or the pool is full at that time, options::when_full decides: `reject` discards it
-    /// (discard_reason::no_room), and else what finds no room is submitted as soon as there is some, with nobody waiting.
-    /// It counts as accepted at once: drain() waits for it, cancel(key) and stop() discard it (or run it, in the order of
-    /// their times: job_options::on_stop), and closing the pool leaves it be. An rvalue job is moved only if accepted. The
-    /// handle may be dropped. One that waits takes 96 bytes and its key, in one allocation, and some 4 in a table. Throws
-    /// std::bad_alloc and what moving the job throws; then the pool is as it was.
+    /// Submits `job` when `delay` has passed on the pool's clock, in steps of its tick of 1 ms and never early. It
+    /// takes its place in its lane then, behind those of its key that were due before, or at the same time and
+    /// submitted before; where the lane or the pool is full at that time, options::when_full decides: `reject` discards
+    /// it (discard_reason::no_room), and else what finds no room is submitted as soon as there is some, with nobody
+    /// waiting. It counts as accepted at once: drain() waits for it, cancel(key) and stop() discard it (or run it, in
+    /// the order of their times: job_options::on_stop), and closing the pool leaves it be. An rvalue job is moved only
+    /// if accepted. The handle may be dropped. One that waits takes 96 bytes and its key, in one allocation, and some 4
+    /// in a table. Throws std::bad_alloc and what moving the job throws; then the pool is as it was.
     template <class Rep, class Period, job_for<Key> F>
     timer submit_after(const std::chrono::duration<Rep, Period>& delay, key_view key, F&& job,
                        const job_options& how = {}) {
@@ -345,11 +346,11 @@ class basic_task_pool {
         return schedule(detail::clamped(time), {}, key, std::forward<F>(job), how);
     }
 
-    /// Runs `job` under `key` every `period`, the first time after one: without drift, whole periods from the first, and
-    /// never overlapping itself. A beat whose predecessor has not returned, whose lane is full, or whose time was missed is
-    /// passed over and counted (timer::missed). It goes on, whatever a beat throws, until it is cancelled, by its handle
-    /// or with its key, or the pool is closed or stopped; drain() waits for its current beat only. REQUIRES: period > 0.
-    /// Throws std::bad_alloc, and std::invalid_argument for a period that is not positive.
+    /// Runs `job` under `key` every `period`, the first time after one: without drift, whole periods from the first,
+    /// and never overlapping itself. A beat whose predecessor has not returned, whose lane is full, or whose time was
+    /// missed is passed over and counted (timer::missed). It goes on, whatever a beat throws, until it is cancelled, by
+    /// its handle or with its key, or the pool is closed or stopped; drain() waits for its current beat only. REQUIRES:
+    /// period > 0. Throws std::bad_alloc, and std::invalid_argument for a period that is not positive.
     template <class Rep, class Period, job_for<Key> F>
     timer submit_every(const std::chrono::duration<Rep, Period>& period, key_view key, F&& job) {
         const auto each = detail::clamped(period);

@@ -37,8 +37,8 @@ class TASKPOOL_EXPORT timer {
     /// Takes the job back: true when it will not be run (again), false when it has been handed to its lane already, or
     /// had ended. It counts as discarded and is reported (discard_reason::cancelled), unless it repeats; a beat of one
     /// that repeats which runs at this moment runs to its end. Its callable ends with the job, not with the handle: in
-    /// this call, or, where the job was due and waited for room, or a beat runs, soon after. Takes microseconds at most,
-    /// however many jobs wait. Thread-safe.
+    /// this call, or, where the job was due and waited for room, or a beat runs, soon after. Takes microseconds at
+    /// most, however many jobs wait. Thread-safe.
     bool cancel() noexcept;
 
     /// Of one that repeats: beats that were passed over, because the one before had not ended, its lane was full, or

@@ -154,7 +154,9 @@ TEST(Task, may_be_awaited_by_a_coroutine_of_another_kind) {
     // A future goes on with it on the thread that ended the job.
     task_pool pool({.threads = 1});
     std::atomic<int> got = 0;
-    const auto wait = [](task_pool& on, std::atomic<int>& to) -> plain { to = co_await on.async("key", [] { return 9; }); };
+    const auto wait = [](task_pool& on, std::atomic<int>& to) -> plain {
+        to = co_await on.async("key", [] { return 9; });
+    };
     wait(pool, got);
     EXPECT_TRUE(eventually([&] { return got == 9; }));
 }
@@ -234,10 +236,18 @@ TEST(Spawn, its_stretches_and_other_jobs_of_the_key_never_overlap) {
         for (int i = 0; i < 50; ++i) {
             ++to;
             switch ((id + i) % 4) {
-            case 0: co_await yield(); break;
-            case 1: co_await on.async("other-" + std::to_string(i), [] {}); break;
-            case 2: co_await on.run("another", [] {}); break;
-            default: co_await sleep_for(1us); break;
+            case 0:
+                co_await yield();
+                break;
+            case 1:
+                co_await on.async("other-" + std::to_string(i), [] {});
+                break;
+            case 2:
+                co_await on.run("another", [] {});
+                break;
+            default:
+                co_await sleep_for(1us);
+                break;
             }
             ++to;
         }
@@ -335,9 +345,8 @@ TEST(Spawn, submitted_it_has_no_future_and_what_it_throws_goes_to_the_handler) {
                         }
                     }});
     ASSERT_EQ(pool.submit("key", fail("first")), submit_status::accepted);
-    ASSERT_TRUE(pool.submit(
-        "key", [why = std::string("second")]() -> task<> { co_await fail(why.c_str()); },
-        {.while_suspended = suspension::interleave}));
+    ASSERT_TRUE(pool.submit("key", [why = std::string("second")]() -> task<> { co_await fail(why.c_str()); },
+                            {.while_suspended = suspension::interleave}));
     pool.drain();
     EXPECT_EQ(failures.entries(), (std::vector<std::string>{"key: first", "key: second"}));
     auto kept = pool.spawn("key", fail("kept"));
@@ -430,9 +439,7 @@ TEST(This_job, a_hold_keeps_the_key_beyond_the_coroutine) {
     held kept;
     std::atomic<bool> next_ran = false;
     task_pool pool({.threads = 1});
-    const auto holds = [](held& to) -> task<> {
-        to = (co_await this_job()).hold();
-    };
+    const auto holds = [](held& to) -> task<> { to = (co_await this_job()).hold(); };
     for (const auto mode : {suspension::hold, suspension::interleave}) {
         next_ran = false;
         auto done = pool.spawn("key", holds(kept), {.while_suspended = mode});
@@ -475,9 +482,7 @@ TEST(Sleep, goes_by_the_pool_s_clock) {
 
 TEST(Sleep, of_no_time_or_less_yields) {
     task_pool pool({.threads = 1});
-    const auto sleeps = []() -> task<bool> {
-        co_return co_await sleep_for(0s) && co_await sleep_for(-1h);
-    };
+    const auto sleeps = []() -> task<bool> { co_return co_await sleep_for(0s) && co_await sleep_for(-1h); };
     EXPECT_TRUE(pool.spawn("key", sleeps()).get());
 }
 
@@ -661,8 +666,8 @@ TEST(Foreign, what_is_ready_at_once_or_throws) {
 TEST(When_all, gives_all_values_in_order) {
     task_pool pool({.threads = 2});
     const auto all = [](task_pool& on) -> task<int> {
-        auto [a, b, nothing] = co_await when_all(on.async("a", [] { return 1; }), on.async("b", [] { return 20L; }),
-                                                 on.async("c", [] {}));
+        auto [a, b, nothing] =
+            co_await when_all(on.async("a", [] { return 1; }), on.async("b", [] { return 20L; }), on.async("c", [] {}));
         static_cast<void>(nothing);
         co_return a + static_cast<int>(b);
     };
@@ -684,10 +689,11 @@ TEST(When_all, throws_the_first_error_after_all_have_ended) {
     const auto all = [](task_pool& on, gate& until, std::atomic<bool>& flag) -> task<std::string> {
         try {
             co_await when_all(on.async("a", []() -> int { throw std::runtime_error("first"); }),
-                              on.async("b", [&until, &flag] {
-                                  until.wait();
-                                  flag = true;
-                              }),
+                              on.async("b",
+                                       [&until, &flag] {
+                                           until.wait();
+                                           flag = true;
+                                       }),
                               on.async("c", [] { throw std::runtime_error("second"); }));
         } catch (const std::runtime_error& error) {
             co_return std::string(error.what()) + (flag ? "" : " too early");
@@ -808,16 +814,26 @@ TEST(Coroutines_stress, many_of_all_kinds_while_keys_are_cancelled) {
             ++counter;
             try {
                 switch ((id + i) % 6) {
-                case 0: co_await yield(); break;
-                case 1: co_await sleep_for(std::chrono::milliseconds(id % 3)); break;
-                case 2: co_await on.run("other-" + std::to_string(id % 5), [] {}); break;
-                case 3: co_await on.async("spread-" + std::to_string(id % 50), [] {}); break;
+                case 0:
+                    co_await yield();
+                    break;
+                case 1:
+                    co_await sleep_for(std::chrono::milliseconds(id % 3));
+                    break;
+                case 2:
+                    co_await on.run("other-" + std::to_string(id % 5), [] {});
+                    break;
+                case 3:
+                    co_await on.async("spread-" + std::to_string(id % 50), [] {});
+                    break;
                 case 4: {
                     const auto job = co_await this_job();
                     static_cast<void>(job.stop_token());
                     break;
                 }
-                default: co_await when_all(on.async("x", [] {}), on.async("y", [] {})); break;
+                default:
+                    co_await when_all(on.async("x", [] {}), on.async("y", [] {}));
+                    break;
                 }
             } catch (const job_discarded&) {
             }

@@ -111,8 +111,8 @@ void until_call_waits(task_pool& pool) {
 
 // --- spawn, both ways ------------------------------------------------------------------------------------------------
 
-// stop: one that has not begun is discarded; one that is suspended is asked to stop, its sleep ends at once, and it runs
-// to its end, for which stop() waits
+// stop: one that has not begun is discarded; one that is suspended is asked to stop, its sleep ends at once, and it
+// runs to its end, for which stop() waits
 void spawn_stop(suspension mode) {
     task_pool pool({.threads = 1});
     std::atomic<bool> began = false, second_began = false;
@@ -320,8 +320,8 @@ TEST(Matrix_run, drain) {
     EXPECT_EQ(result.get(), 1);
 }
 
-// cancel(key): of the call's key discards it, and throws job_discarded in the coroutine; of the coroutine's key asks the
-// coroutine to stop and leaves the call be
+// cancel(key): of the call's key discards it, and throws job_discarded in the coroutine; of the coroutine's key asks
+// the coroutine to stop and leaves the call be
 TEST(Matrix_run, cancel_key) {
     gate busy;
     task_pool pool({.threads = 2});
@@ -586,10 +586,13 @@ TEST(Matrix_then, job_throws) {
     task_pool pool({.threads = 1, .on_failure = [&](const failure& f) { failures.add(std::string(f.key)); }});
     const auto throws = [](int) -> int { throw std::runtime_error("failed"); };
     bool called = false;
-    EXPECT_EQ(outcome(pool.async("a", [] { return 1; }).then("b", throws).then("c", [&](int n) {
-        called = true;
-        return n;
-    })),
+    EXPECT_EQ(outcome(pool.async("a", [] { return 1; })
+                          .then("b", throws)
+                          .then("c",
+                                [&](int n) {
+                                    called = true;
+                                    return n;
+                                })),
               "failed");
     EXPECT_FALSE(called);
     EXPECT_EQ(failures.size(), 0U);

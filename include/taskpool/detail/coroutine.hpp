@@ -23,7 +23,8 @@ class task;
 
 namespace detail {
 
-// --- The compiled side ------------------------------------------------------------------------------------------------
+// --- The compiled side
+// ------------------------------------------------------------------------------------------------
 
 /// Room for a coroutine_job in a promise, so that a spawned coroutine allocates nothing but its frame.
 inline constexpr std::size_t coroutine_job_size = 176;
@@ -65,7 +66,8 @@ class TASKPOOL_EXPORT meeting {
     std::byte room_[1]; // no atomics in this header
 };
 
-// --- Awaiting what belongs to others ------------------------------------------------------------------------------------
+// --- Awaiting what belongs to others
+// ------------------------------------------------------------------------------------
 
 template <class T>
 concept lane_aware = requires { typename std::remove_cvref_t<T>::is_lane_aware; };
@@ -88,9 +90,9 @@ using await_result = decltype(awaiter_of(std::declval<A>()).await_resume());
 template <class A>
 class foreign_awaiter {
     using result = await_result<A>;
-    using stored = std::conditional_t<std::is_void_v<result>, std::monostate,
-                                      std::conditional_t<std::is_reference_v<result>,
-                                                         std::add_pointer_t<result>, result>>;
+    using stored =
+        std::conditional_t<std::is_void_v<result>, std::monostate,
+                           std::conditional_t<std::is_reference_v<result>, std::add_pointer_t<result>, result>>;
 
     struct bridge {
         struct promise_type {
@@ -179,7 +181,8 @@ class foreign_awaiter {
     meeting ends_meet_;
 };
 
-// --- Promises ---------------------------------------------------------------------------------------------------------
+// --- Promises
+// ---------------------------------------------------------------------------------------------------------
 
 class task_promise_base {
   public:

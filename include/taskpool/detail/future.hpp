@@ -188,10 +188,11 @@ decltype(auto) call_in_job(F& f, const basic_job_context<Key>& context, Argument
 
 /// What async gives for a callable `F`: its result, by value.
 template <class Key, class F>
-using job_result =
-    std::decay_t<decltype(call_in_job<Key>(std::declval<std::decay_t<F>&>(), std::declval<const basic_job_context<Key>&>()))>;
+using job_result = std::decay_t<decltype(call_in_job<Key>(std::declval<std::decay_t<F>&>(),
+                                                          std::declval<const basic_job_context<Key>&>()))>;
 
-// --- Coroutines as waiters --------------------------------------------------------------------------------------------
+// --- Coroutines as waiters
+// --------------------------------------------------------------------------------------------
 
 /// The job of which a coroutine is a part, or null for a coroutine of somebody else's.
 template <class Promise>
@@ -233,7 +234,8 @@ class future_awaiter {
     coroutine_waiter waiter_;
 };
 
-// --- Calls whose state lies where the caller wants it -----------------------------------------------------------------
+// --- Calls whose state lies where the caller wants it
+// -----------------------------------------------------------------
 
 /// A call as a job of a lane: state, callable and place in one object. The job in the lane is but a pointer to it.
 /// `Call` takes a context.
@@ -318,7 +320,8 @@ class job_call : public future_state<R>, public delivery {
     Call call_;
 };
 
-// --- future<T>::then ---------------------------------------------------------------------------------------------------
+// --- future<T>::then
+// ---------------------------------------------------------------------------------------------------
 
 /// Runs a continuation with the value that it waited for.
 template <class Key, class T, class F>
@@ -363,8 +366,8 @@ class continuation_call final : public job_call<Key, R, continuation<Key, T, F>>
 template <class Key, class T, class F>
 auto continue_with(std::shared_ptr<pool_core> core, const key_view& key, future_ref<T> before, F&& f) {
     using result = continuation_result<Key, T, F>;
-    auto* const call = new continuation_call<Key, result, T, std::decay_t<F>>(
-        std::move(core), key, std::move(before), std::decay_t<F>(std::forward<F>(f)));
+    auto* const call = new continuation_call<Key, result, T, std::decay_t<F>>(std::move(core), key, std::move(before),
+                                                                              std::decay_t<F>(std::forward<F>(f)));
     future_ref<result> after(call);
     if (!call->call().before->add(*call))
         call->go_on();
