@@ -28,11 +28,10 @@
 //
 // Invariants:
 //   I-LANE-1  An idle lane has no jobs, no chunks and no extras, a lingering one only those of detached coroutines. It
-//   lies in no queue and nobody's hands, unless it is
-//             marked as left behind; then a push makes it active again where it is.
+//             lies in no queue and nobody's hands, unless it is marked as left behind; then a push makes it active
+//             again where it is.
 //   I-LANE-2  An active lane is in exactly one place: one ready queue, or the hands of one worker, or of the thread
-//   that
-//             made it active and has not queued it yet. Hence at most one worker runs jobs of a key (G2).
+//             that made it active and has not queued it yet. Hence at most one worker runs jobs of a key (G2).
 //   I-LANE-3  Jobs leave at the head in the order in which they were pushed (G1): slots are filled in order under the
 //             shard's lock and published by `pushed` in order.
 //   I-LANE-4  The end of a job happens-before the start of the next of its lane (G2): both are done by the same worker,
@@ -41,11 +40,9 @@
 //   I-LANE-5  taken <= pushed, and pushed - taken <= lane_capacity whenever the shard's lock is free (G6), detached
 //             coroutines that wait for their turn and jobs that an executor must not lose (`posted`) left out.
 //   I-LANE-6  A lane is freed only under its shard's lock, while idle, unpinned and not left behind (G7). Who uses a
-//   lane without that
-//             lock owns it (I-LANE-2), has pinned it, or is the current job or a hold of it.
+//             lane without that lock owns it (I-LANE-2), has pinned it, or is the current job or a hold of it.
 //   I-LANE-7  Locks are taken in the order shard, head. Of users' code only what looks keys up, copies and destroys
-//   them,
-//             and what moves a job into or out of its slot, runs under a lock.
+//             them, and what moves a job into or out of its slot, runs under a lock.
 #pragma once
 
 #include <cstddef>
