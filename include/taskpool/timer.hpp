@@ -25,7 +25,7 @@ class TASKPOOL_EXPORT timer {
     timer(submit_result answer) noexcept : answer_(std::move(answer)) {} // NOLINT: a status is a result
     timer(std::shared_ptr<detail::pool_core> core, detail::timed_job* job) noexcept;
     timer(timer&& other) noexcept
-        : answer_(other.answer_), core_(std::move(other.core_)), job_(std::exchange(other.job_, nullptr)) {}
+        : answer_(std::move(other.answer_)), core_(std::move(other.core_)), job_(std::exchange(other.job_, nullptr)) {}
     timer& operator=(timer&& other) noexcept;
     ~timer();
 
