@@ -31,9 +31,13 @@ std::pair<shard&, std::uint32_t> pool_core::place_of(const key_view& key) noexce
 
 submit_result pool_core::submit(const key_view& key, job_source& job, const job_options& how, patience wait) {
     const auto [s, hash] = place_of(key);
-    return submit_in(s, hash, key, job, how, wait);
+    const auto shard_index = static_cast<std::uint16_t>(&s - shards.data());
+    return submit(
+        s, [&, &table = s.table, hash = hash]() -> lane& { return table.find_or_make_locked(key, hash, shard_index); },
+        job, how, wait);
 }
 
+/// Not called by the one above, so that the compiler puts the common path into a function of its own.
 submit_result pool_core::submit_in(shard& s, std::uint32_t hash, const key_view& key, job_source& job,
                                    const job_options& how, patience wait) {
     const auto shard_index = static_cast<std::uint16_t>(&s - shards.data());
@@ -116,9 +120,10 @@ pool_core::attempt pool_core::push_locked(shard& s, lane& l, job_source& job, co
                                           bool gate_refused, job_slot& dropped, bool& ready) {
     const auto limit = keeps_latest() ? 1 : static_cast<std::uint32_t>(settings.lane_capacity);
     const auto waiting = l.waiting_locked(limit);
-    const bool lane_full = waiting >= limit && how.on_stop != posted;
-    if (lane_full || s.budget == 0) {
-        const bool drops = how.on_stop != posted && (keeps_latest() || (drops_oldest() && (lane_full || gate_refused)));
+    if (const bool lane_full = waiting >= limit; (lane_full && how.on_stop != posted) || s.budget == 0) {
+        if (how.on_stop == posted)
+            return attempt::pool_full;
+        const bool drops = keeps_latest() || (drops_oldest() && (lane_full || gate_refused));
         if (!drops || waiting == 0)
             return lane_full ? attempt::lane_full : attempt::pool_full;
         // With the head locked no worker takes the oldest job meanwhile: one goes, one comes.
