@@ -111,16 +111,21 @@ submit_result submit_coroutine(pool_core& core, const key_view& key, coroutine_j
     return core.submit(key, from, {.on_stop = on_stop}, {patience::for_ever});
 }
 
+bool keeps_lane(const coroutine_job& job) noexcept {
+    const std::lock_guard lock(job.in->head_lock);
+    return !job.interleaves || job.holds > 1;
+}
+
 void set_done(coroutine_job& job) noexcept { job.done = true; }
 void suspend_at(coroutine_job& job, std::coroutine_handle<> innermost) noexcept { job.innermost = innermost; }
 void resume(coroutine_job& job) noexcept { job.core->resume(job); }
 
-bool sleep_until(coroutine_job& job, std::chrono::nanoseconds time) {
+bool sleep_for(coroutine_job& job, std::chrono::nanoseconds time) {
     auto& core = *job.core;
     job.slept = false;
     if (stop_requested(static_cast<const job_extras&>(job)))
         return false;
-    if (core.time.add(job.timer, core.time.now() + time))
+    if (core.time.add(job.timer, later(core.time.now(), time)))
         core.poke_keeper();
     // Who asks it to stop sets the flag first and then looks for the timer; so one of the two sees the other.
     if (stop_requested(static_cast<const job_extras&>(job)) && core.time.remove(job.timer))

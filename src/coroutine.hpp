@@ -45,6 +45,9 @@ struct coroutine_job : job_extras {
 };
 static_assert(sizeof(coroutine_job) <= coroutine_job_size);
 
+/// Whether its lane waits with it while it is suspended.
+bool keeps_lane(const coroutine_job& job) noexcept;
+
 /// A slot whose storage points at a coroutine_job: begins it, or goes on with it.
 extern const job_ops coroutine_ops;
 

@@ -252,7 +252,8 @@ bool pool_core::sweep(std::size_t shards_to_do) noexcept {
 bool pool_core::doze() noexcept {
     clock.set_asleep(true);
     // Pushers poke from here on; what was pushed before is looked for now (parking.hpp).
-    bool woken = any_ready() || !waiting_room.is_empty() || retry_deliveries();
+    bool woken = any_ready() || !waiting_room.is_empty() || retry_deliveries() ||
+                 resumptions_wait_.load(std::memory_order_relaxed); // see resume_locked
     if (!woken) {
         const bool clear = sweep(shards.size());
         retire_workers();

@@ -24,6 +24,7 @@ struct future_core::parts {
     // Under lock:
     bool ready = false;
     future_waiter* waiters = nullptr;
+    const future_core* before = nullptr;
 };
 
 future_core::future_core(dispose_function dispose, unsigned references) noexcept : dispose_(dispose) {
@@ -70,6 +71,26 @@ void future_core::finish(std::exception_ptr error) noexcept {
 bool future_core::is_ready() const noexcept {
     const std::lock_guard lock(own().lock);
     return own().ready;
+}
+
+void future_core::follow(const future_core* before) noexcept {
+    const std::lock_guard lock(own().lock);
+    own().before = before;
+}
+
+bool future_core::each_before(void* self, bool (*visit)(void* self, const lane* where)) const {
+    // Each is locked before the one that follows it is released: until then it is not freed.
+    std::unique_lock lock(own().lock);
+    for (const future_core* f = own().before; f != nullptr;) {
+        std::unique_lock next(f->own().lock);
+        if (f->own().ready)
+            break; // and may be freed as soon as the one that follows is released
+        if (!visit(self, f->lane_))
+            return false;
+        f = f->own().before;
+        lock = std::move(next);
+    }
+    return true;
 }
 
 bool future_core::add(future_waiter& w) const noexcept {
@@ -127,6 +148,26 @@ bool future_core::wait(patience how_long) const {
     return true;
 }
 
+void in_turn(delivery& what) noexcept {
+    thread_local delivery* last = nullptr; // of those that wait for their turn; null: none is being called
+    what.next = nullptr;
+    if (last != nullptr) {
+        last = last->next = &what;
+        return;
+    }
+    delivery head;
+    last = &head;
+    head.next = &what;
+    while (head.next != nullptr) {
+        delivery& d = *head.next;
+        head.next = d.next;
+        if (last == &d)
+            last = &head;
+        d.attempt(d);
+    }
+    last = nullptr;
+}
+
 bool await_future(const future_core& future, coroutine_waiter& w) {
     w.ready = [](future_waiter& self) noexcept {
         auto& waiter = static_cast<coroutine_waiter&>(self);
@@ -137,7 +178,7 @@ bool await_future(const future_core& future, coroutine_waiter& w) {
     };
     if (w.job != nullptr) {
         suspend_at(*w.job, w.coroutine);
-        if (!w.job->interleaves && future.where() != nullptr) {
+        if (future.where() != nullptr && keeps_lane(*w.job)) {
             wait_graph::instance().enter_or_throw(*w.job->core, *w.job->in,
                                                   {.for_lane = future.where(), .in = future.pool(), .future = &future},
                                                   false, false);

@@ -461,8 +461,13 @@ bool pool_core::end_job_with_extras(lane& l, worker& by) noexcept {
             requeue = true; // what the coroutine waited for has come meanwhile
         }
     }
-    if (ended != nullptr)
+    if (ended != nullptr) {
+        // What a coroutine leaves behind ends as a part of its job.
+        running_job self{*this, l, by, ended->number};
+        running_job* const outer = exchange_current_job(&self);
         ended->end(*ended);
+        exchange_current_job(outer);
+    }
     if (requeue)
         enqueue(l, clock.now());
     return !requeue;
@@ -491,8 +496,10 @@ bool pool_core::resume_locked(shard& s, lane& l, job_extras& e) noexcept {
     try {
         l.push_locked(from, clock.now(), resumption);
     } catch (...) {
-        resumptions_wait_.store(true,
-                                std::memory_order_relaxed); // the keeper tries again; it may see this a tick later
+        // relaxed: the keeper tries again at a tick, or when it is poked, which orders it.
+        resumptions_wait_.store(true, std::memory_order_relaxed);
+        if (clock.asleep())
+            poke_keeper();
         return false;
     }
     e.resumes = false;

@@ -20,13 +20,19 @@ const wait_graph::wait* wait_graph::stuck_wait_of(const lane* l) const noexcept 
     return at == waits_.end() || !at->second.stuck ? nullptr : &at->second;
 }
 
+/// Asks `f` for the lane of each job that is still to end before the future's is submitted, until it says no.
+template <class F>
+static bool each_before(const future_core& future, F f) {
+    return future.each_before(&f, [](void* self, const lane* where) { return (*static_cast<F*>(self))(where); });
+}
+
 /// Whether the waits from one lane to the next end where nobody waits. False: they may yet end.
 bool wait_graph::chain_ends(const target& what) const {
     const target* t = &what;
     for (std::size_t links = 0; links <= waits_.size(); ++links) {
         if (is_over(*t))
             return true;
-        if (t->for_lane == nullptr)
+        if (t->for_lane == nullptr || (t->future != nullptr && !each_before(*t->future, [](auto) { return false; })))
             return false;
         const auto next = waits_.find(t->for_lane);
         if (next == waits_.end())
@@ -55,8 +61,10 @@ void wait_graph::find_stuck() {
 bool wait_graph::can_end(const target& what) const {
     if (is_over(what))
         return true;
-    if (what.for_lane != nullptr)
-        return stuck_wait_of(what.for_lane) == nullptr;
+    if (what.for_lane != nullptr) {
+        const auto is_free = [this](const lane* l) { return stuck_wait_of(l) == nullptr; };
+        return is_free(what.for_lane) && (what.future == nullptr || each_before(*what.future, is_free));
+    }
     if (what.for_pool != nullptr)
         return std::none_of(waits_.begin(), waits_.end(),
                             [&](const auto& w) { return w.second.stuck && w.second.core == what.for_pool; });

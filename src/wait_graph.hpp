@@ -11,6 +11,9 @@
 // what that job waits for can go on. A wait that could not go on is refused, so the graph never holds a cycle, and the
 // last one that would close it gets the error.
 //
+// A future of then() is that of a job not yet submitted: who waits for it waits also for the lanes of all jobs that it
+// follows (AND).
+//
 // A wait with a deadline is checked but not recorded: it ends by itself.
 //
 // Most waits form chains, from lane to lane, and one that ends at a lane without a wait can end: that is looked at

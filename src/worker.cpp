@@ -157,7 +157,7 @@ bool worker::serve_once(lane& l, bool even_before_older) noexcept {
         run(l, job, l.extras->number);
     } else if (even_before_older ? !next<false>(l, job, number) : !next(l, job, number)) {
         return false;
-    } else if (core.is_stopping() && job.on_stop == stop_action::discard) {
+    } else if (core.is_stopping() && !runs_in_stop(job.on_stop)) {
         discard(l, job, number);
         ran = false;
     } else {

@@ -161,7 +161,7 @@ struct sleep_awaiter {
     bool await_suspend(std::coroutine_handle<Promise> coroutine) {
         job = &required(job_of(coroutine));
         suspend_at(*job, coroutine);
-        return sleep_until(*job, time);
+        return detail::sleep_for(*job, time);
     }
     bool await_resume() const noexcept { return slept_through(*job); }
 };
@@ -199,11 +199,6 @@ clock::time_point clamped(const std::chrono::time_point<clock, Duration>& time) 
         return clock::time_point::max();
     return seconds(since) <= -seconds(longest) ? clock::time_point::min()
                                                : clock::time_point(std::chrono::ceil<clock::duration>(since));
-}
-
-/// `by` after `from`, or the clock's last time. REQUIRES: by is not negative.
-inline clock::time_point later(clock::time_point from, std::chrono::nanoseconds by) noexcept {
-    return by > clock::time_point::max() - std::max(from, clock::time_point()) ? clock::time_point::max() : from + by;
 }
 
 /// basic_task_pool::run: a call whose state lies in the awaiting coroutine's frame.
@@ -259,7 +254,8 @@ concept makes_task = requires { typename task_value<job_result<Key, F>>::type; }
 
 template <class T, class F>
 task<T> make_and_await(F make) {
-    co_return co_await make();
+    F used(std::move(make)); // ends with the coroutine, before its job does: what it owns may hold the key
+    co_return co_await used();
 }
 
 /// What when_all keeps of a result: the value, std::monostate for void.

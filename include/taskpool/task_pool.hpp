@@ -296,10 +296,15 @@ class basic_task_pool {
     submit_result submit(key_view key, task<T>&& coroutine, const spawn_options& how = {}) {
         auto& promise = coroutine.frame_.promise();
         promise.drop(); // the future's reference
-        const auto answer = give(view(key), coroutine, how);
-        if (!answer)
+        try {
+            const auto answer = give(view(key), coroutine, how);
+            if (!answer)
+                promise.share();
+            return answer;
+        } catch (...) {
             promise.share();
-        return answer;
+            throw;
+        }
     }
 
     /// The same for a callable that makes the coroutine, such as a lambda, which is kept with its captures until the

@@ -304,6 +304,11 @@ TASKPOOL_EXPORT void visit_active_keys(pool_core& core, key_visitor visitor);
 TASKPOOL_EXPORT void visit_hottest_keys(pool_core& core, std::size_t most, key_visitor visitor);
 TASKPOOL_EXPORT pool_stats stats(const pool_core& core);
 
+/// `by` after `from`, or the clock's last time. REQUIRES: by is not negative.
+inline clock::time_point later(clock::time_point from, std::chrono::nanoseconds by) noexcept {
+    return by > clock::time_point::max() - std::max(from, clock::time_point()) ? clock::time_point::max() : from + by;
+}
+
 /// Turns a relative time into a deadline without overflow: what lies beyond the clock's end is for ever.
 template <class Rep, class Period>
 patience patience_for(const std::chrono::duration<Rep, Period>& time) {

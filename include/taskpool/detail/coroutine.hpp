@@ -44,7 +44,7 @@ TASKPOOL_EXPORT void suspend_at(coroutine_job& job, std::coroutine_handle<> inne
 TASKPOOL_EXPORT void resume(coroutine_job& job) noexcept;
 
 /// False: do not suspend, the job was asked to stop.
-TASKPOOL_EXPORT bool sleep_until(coroutine_job& job, std::chrono::nanoseconds time);
+TASKPOOL_EXPORT bool sleep_for(coroutine_job& job, std::chrono::nanoseconds time);
 TASKPOOL_EXPORT bool slept_through(coroutine_job& job) noexcept;
 
 TASKPOOL_EXPORT bool stop_requested(const coroutine_job& job) noexcept;

@@ -68,6 +68,12 @@ class TASKPOOL_EXPORT future_core {
     /// REQUIRES: ready, or only one thread knows it.
     const std::exception_ptr& error() const noexcept { return error_; }
 
+    /// The job is submitted when `before` is ready. REQUIRES: `before` lives until this is called again, with null.
+    void follow(const future_core* before) noexcept;
+    /// Calls `visit` with the lane of each job that is still to end before this one's is submitted, the nearest first,
+    /// until it says false; whether it never did.
+    bool each_before(void* self, bool (*visit)(void* self, const lane* where)) const;
+
     /// The job's pool and lane, or null. Valid until ready.
     const pool_core* pool() const noexcept { return pool_; }
     const lane* where() const noexcept { return lane_; }
@@ -80,7 +86,7 @@ class TASKPOOL_EXPORT future_core {
     parts& own() const noexcept;
     bool remove(future_waiter& w) const noexcept;
 
-    alignas(void*) mutable std::byte parts_[2 * sizeof(void*)]; // no atomics in this header
+    alignas(void*) mutable std::byte parts_[3 * sizeof(void*)]; // no atomics in this header
     std::exception_ptr error_;                                  // written before ready, read after it
     pool_core* pool_ = nullptr;
     const lane* lane_ = nullptr;
@@ -234,6 +240,10 @@ class future_awaiter {
     coroutine_waiter waiter_;
 };
 
+/// Calls `what.attempt` once: at once, or when the call of this function in which it is made has made its own, so that
+/// a long chain of ends needs no stack.
+TASKPOOL_EXPORT void in_turn(delivery& what) noexcept;
+
 // --- Calls whose state lies where the caller wants it
 // -----------------------------------------------------------------
 
@@ -244,8 +254,8 @@ class job_call : public future_state<R>, public delivery {
   public:
     /// Pins the lane. Throws std::bad_alloc.
     job_call(std::shared_ptr<pool_core> core, const key_view& key, Call call, future_core::dispose_function dispose)
-        : future_state<R>(dispose, 2), core_(std::move(core)), lane_(acquire_lane(*core_, key)),
-          call_(std::move(call)) {
+        : future_state<R>(dispose, 2), core_(std::move(core)), call_(std::move(call)),
+          lane_(acquire_lane(*core_, key)) {
         this->set_place(*core_, *lane_);
     }
     ~job_call() { release_lane(*core_, *lane_); }
@@ -257,7 +267,16 @@ class job_call : public future_state<R>, public delivery {
         deliver(*core, *this);
     }
 
-    void fail(std::exception_ptr error) noexcept { end(std::move(error)); }
+    /// Ends it without a call, unless it is one of many that do so at this moment: then in its turn.
+    void fail(std::exception_ptr error) noexcept {
+        this->set_error(std::move(error));
+        attempt = [](delivery& what) noexcept {
+            auto& self = static_cast<job_call&>(what);
+            self.end(self.error());
+            return true;
+        };
+        in_turn(*this);
+    }
 
     Call& call() noexcept { return call_; }
 
@@ -316,8 +335,8 @@ class job_call : public future_state<R>, public delivery {
     }
 
     const std::shared_ptr<pool_core> core_;
-    lane* const lane_;
     Call call_;
+    lane* const lane_;
 };
 
 // --- future<T>::then
@@ -330,10 +349,11 @@ struct continuation {
     F f;
 
     decltype(auto) operator()(const basic_job_context<Key>& context) {
+        const auto used = std::move(before); // it does not stay as long as the result
         if constexpr (std::is_void_v<T>) {
             return call_in_job<Key>(f, context);
         } else {
-            return call_in_job<Key>(f, context, before->take());
+            return call_in_job<Key>(f, context, used->take());
         }
     }
 };
@@ -355,10 +375,13 @@ class continuation_call final : public job_call<Key, R, continuation<Key, T, F>>
     }
 
     void go_on() noexcept {
-        if (const auto& error = this->call().before->error())
+        this->follow(nullptr);
+        if (const auto error = this->call().before->error()) {
+            this->call().before.reset();
             this->fail(error);
-        else
+        } else {
             this->start();
+        }
     }
 };
 
@@ -369,6 +392,7 @@ auto continue_with(std::shared_ptr<pool_core> core, const key_view& key, future_
     auto* const call = new continuation_call<Key, result, T, std::decay_t<F>>(std::move(core), key, std::move(before),
                                                                               std::decay_t<F>(std::forward<F>(f)));
     future_ref<result> after(call);
+    call->follow(call->call().before.get());
     if (!call->call().before->add(*call))
         call->go_on();
     return after;
