@@ -26,6 +26,12 @@ static bool each_before(const future_core& future, F f) {
     return future.each_before(&f, [](void* self, const lane* where) { return (*static_cast<F*>(self))(where); });
 }
 
+/// Whether jobs of this lane must end for a wait to end.
+static bool waits_for(const wait_graph::target& what, const lane* l) {
+    const auto is_other = [l](const lane* before) { return before != l; };
+    return what.for_lane == l || (what.future != nullptr && !each_before(*what.future, is_other));
+}
+
 /// Whether the waits from one lane to the next end where nobody waits. False: they may yet end.
 bool wait_graph::chain_ends(const target& what) const {
     const target* t = &what;
@@ -98,7 +104,7 @@ std::vector<std::string> wait_graph::keys_from(const lane& waiting) const {
         keys.push_back(w.core->describe(*in));
         const auto next = std::find_if(waits_.begin(), waits_.end(), [&](const auto& other) {
             return other.second.stuck && !path.contains(other.first) &&
-                   (other.first == w.what.for_lane || other.second.core == w.what.for_pool ||
+                   (waits_for(w.what, other.first) || other.second.core == w.what.for_pool ||
                     other.second.core == w.what.room_in);
         });
         in = next == waits_.end() ? nullptr : next->first;

@@ -68,34 +68,38 @@ TEST(Regression_future, a_wait_for_what_follows_the_own_key_is_refused) {
     }
 }
 
-TEST(Regression_future, a_cycle_through_what_is_followed_is_refused) {
-    task_pool pool({.threads = 2});
-    gate made, both;
-    future<int> of_a;
-    std::atomic<int> refused = 0;
-    const auto wait = [&](future<int> on) {
-        try {
-            return on.get();
-        } catch (const deadlock_error& error) {
-            EXPECT_EQ(sorted(error.keys()), (std::vector<std::string>{"a", "b"}));
-            ++refused;
-            return 0;
-        }
-    };
-    of_a = pool.async("a", [&] {
-        auto chain = pool.async("b",
-                                [&] {
-                                    made.wait();
-                                    return wait(std::move(of_a));
-                                })
-                         .then("c", [](int n) { return n; });
-        both.wait();
-        return wait(std::move(chain));
-    });
-    made.open();
-    both.open();
-    pool.drain();
-    EXPECT_EQ(refused, 1);
+TEST(Regression_future, a_cycle_through_what_is_followed_is_refused_whoever_waits_first) {
+    for (const bool a_is_first : {true, false}) {
+        task_pool pool({.threads = 2});
+        gate made;
+        future<int> of_a;
+        std::atomic<int> refused = 0;
+        const auto wait = [&](future<int> on, bool first) {
+            // The second one waits until the first one's thread is known to wait.
+            EXPECT_TRUE(first || eventually([&] { return pool.stats().blocked_threads > 0; }));
+            try {
+                return on.get();
+            } catch (const deadlock_error& error) {
+                EXPECT_FALSE(first);
+                EXPECT_EQ(sorted(error.keys()), (std::vector<std::string>{"a", "b"}));
+                ++refused;
+                return 0;
+            }
+        };
+        of_a = pool.async("a", [&] {
+            auto chain = pool.async("b",
+                                    [&] {
+                                        made.wait();
+                                        return wait(std::move(of_a), !a_is_first);
+                                    })
+                             .then("c", [](int n) { return n; });
+            made.wait();
+            return wait(std::move(chain), a_is_first);
+        });
+        made.open();
+        pool.drain();
+        EXPECT_EQ(refused, 1);
+    }
 }
 
 TEST(Regression_future, long_chains_need_no_stack_and_keep_no_results) {
