@@ -75,12 +75,11 @@ TEST(Regression_future, a_cycle_through_what_is_followed_is_refused_whoever_wait
         future<int> of_a;
         std::atomic<int> refused = 0;
         const auto wait = [&](future<int> on, bool first) {
-            // The second one waits until the first one's thread is known to wait.
+            // The second one begins when the first one's thread is known to wait, as a rule: either may be refused.
             EXPECT_TRUE(first || eventually([&] { return pool.stats().blocked_threads > 0; }));
             try {
                 return on.get();
             } catch (const deadlock_error& error) {
-                EXPECT_FALSE(first);
                 EXPECT_EQ(sorted(error.keys()), (std::vector<std::string>{"a", "b"}));
                 ++refused;
                 return 0;
