@@ -104,9 +104,11 @@ bool pool_core::keeper_tick() noexcept {
     const unsigned found = stuck ? find_blocked() : 0;
     if (found > 0) {
         workers_at.set_surplus(0);
-        add_workers(std::min<std::size_t>(ready, static_cast<std::size_t>(workers_at.blocked())));
+        add_workers(std::min<std::size_t>(ready, static_cast<std::size_t>(workers_at.blocked())), settings.max_threads);
     } else if (const int working = workers_at.working(); ready > 0 && working < limit) {
-        add_workers(std::min<std::size_t>(ready, static_cast<std::size_t>(limit - working)));
+        // One that was parked just now may have come back by itself: no thread is started in its place.
+        const auto threads = static_cast<std::size_t>(limit + std::max(0, workers_at.blocked()));
+        add_workers(std::min<std::size_t>(ready, static_cast<std::size_t>(limit - working)), threads);
     } else {
         workers_at.set_surplus(std::max(0, working - limit));
     }
@@ -188,11 +190,12 @@ void pool_core::recheck_blocked() noexcept {
     }
 }
 
-void pool_core::add_workers(std::size_t count) noexcept {
+/// Unparks so many workers, and starts threads for those that are missing, up to `most_threads` in all.
+void pool_core::add_workers(std::size_t count, std::size_t most_threads) noexcept {
     count -= workers_at.unpark(count);
     const std::lock_guard lock(workers_mutex_);
     try {
-        for (; count > 0 && threads_running_ < settings.max_threads; --count)
+        for (; count > 0 && threads_running_ < std::min<std::size_t>(most_threads, settings.max_threads); --count)
             add_worker_locked();
     } catch (const std::exception&) {
         threads_refused_.fetch_add(1, std::memory_order_relaxed); // a figure by itself

@@ -200,7 +200,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     bool do_what_is_due() noexcept;
     unsigned find_blocked() noexcept;
     void recheck_blocked() noexcept;
-    void add_workers(std::size_t count) noexcept;
+    void add_workers(std::size_t count, std::size_t most_threads) noexcept;
     void retire_workers() noexcept;
     bool sweep(std::size_t shards_to_do) noexcept;
     bool doze() noexcept;
