@@ -408,26 +408,34 @@ void pool_core::release_hold(job_extras& e) noexcept {
     const auto alive = shared_from_this();
     lane& l = *e.in;
     shard& s = shard_of(l);
+    job_extras* ended = nullptr;
     tick age = 0;
     bool ready = false;
     {
         const std::lock_guard shard_lock(s.lock);
         const std::lock_guard lock(l.head_lock);
-        if (--e.holds > 0 || l.state != lane_state::suspended)
-            return; // others hold it, or the job has not returned
-        l.end_job_locked();
+        --e.holds;
+        if (l.state != lane_state::suspended || (e.holds > 0 && !can_detach(e)))
+            return; // the job has not returned, or others hold it
         --s.suspended;
-        ++s.finished_held;
-        const job_slot* const front = l.front_locked();
-        if (front == nullptr) {
-            go_idle_locked(s, l);
+        if (e.sleeps != nullptr) {
+            age = clock.now();
+            ready = true; // a coroutine: a worker ends it, or detaches it (worker::take_up)
         } else {
-            l.state = lane_state::active;
-            age = front->submitted;
-            ready = true;
+            ended = l.end_job_locked();
+            ++s.finished_held;
+            if (const job_slot* const front = l.front_locked()) {
+                age = front->submitted;
+                ready = true;
+            }
         }
+        if (ready)
+            l.state = lane_state::active;
+        else
+            go_idle_locked(s, l);
     }
-    e.end(e);
+    if (ended != nullptr)
+        ended->end(*ended);
     if (ready)
         enqueue(l, age); // ours since it is active and in no queue
 }
@@ -435,6 +443,7 @@ void pool_core::release_hold(job_extras& e) noexcept {
 bool pool_core::end_job_with_extras(lane& l, worker& by) noexcept {
     shard& s = shard_of(l);
     job_extras* ended = nullptr;
+    bool was_recorded = false;
     bool requeue = false;
     {
         const std::lock_guard shard_lock(s.lock);
@@ -443,15 +452,14 @@ bool pool_core::end_job_with_extras(lane& l, worker& by) noexcept {
         if (e == nullptr || e->holds == 0) {
             ended = l.end_job_locked();
             by.finished.add();
-        } else if (e->interleaves && e->holds == 1 && !static_cast<coroutine_job*>(e)->done) {
+        } else if (can_detach(*e)) {
             e->detached = true;
             l.has_job = false;
             l.cancelled.store(false, std::memory_order_relaxed); // under head_lock
             by.taken.add(-1ULL);                                 // it waits again, in the pool's room (gate.hpp)
-            if (!e->resumes)
-                return true;
-            resume_locked(s, l, *e); // the lane is ours, and stays so
-            return true;
+            was_recorded = static_cast<coroutine_job*>(e)->wait_recorded;
+            if (e->resumes)
+                resume_locked(s, l, *e); // the lane is ours, and stays so
         } else if (!e->resumes) {
             l.state = lane_state::suspended; // the last hold, or resume(), goes on from here
             l.left_behind = false;
@@ -468,9 +476,16 @@ bool pool_core::end_job_with_extras(lane& l, worker& by) noexcept {
         ended->end(*ended);
         exchange_current_job(outer);
     }
+    if (was_recorded)
+        wait_graph::instance().leave(l); // it held the key when the wait began (I-GRAPH-1)
     if (requeue)
         enqueue(l, clock.now());
     return !requeue;
+}
+
+/// Whether the current job lets others of its key run. REQUIRES: the lane's lock; its stretch has ended.
+bool pool_core::can_detach(const job_extras& e) noexcept {
+    return e.interleaves && e.holds == 1 && !static_cast<const coroutine_job&>(e).done;
 }
 
 /// A coroutine of the lane can go on. Whether the caller must queue the lane. REQUIRES: both locks; nobody else resumes
@@ -572,8 +587,18 @@ void pool_core::postpone(delivery& what) noexcept {
 
 void deliver(pool_core& core, delivery& what) noexcept { core.deliver(what); }
 
-/// Tries all deliveries again, in order; whether some are left.
+/// Tries all deliveries again, in order; whether some are left. Now and then it is asked whether there can be room for
+/// them at all: not if all jobs that would have to make it wait, one of them for such a delivery (G9).
 bool pool_core::retry_deliveries() noexcept {
+    bool left = try_deliveries();
+    if (!left)
+        delivery_tries_ = 0;
+    else if ((manual || delivery_tries_++ % ticks_until_doubt == 0) && wait_graph::instance().refuse_delivery(*this))
+        left = try_deliveries(); // that one ends
+    return left;
+}
+
+bool pool_core::try_deliveries() noexcept {
     delivery* all = nullptr;
     {
         const std::lock_guard lock(deliveries_mutex_);
@@ -669,7 +694,9 @@ bool pool_core::drain(const key_view& key, patience wait) {
                   : s.table.find_locked(key, hash);
         if (l == nullptr || (l->state == lane_state::idle && !timed))
             return true;
-        needs_thread = l->state != lane_state::suspended || l->waiting() > 0;
+        const std::lock_guard head_lock(l->head_lock);
+        needs_thread = l->state != lane_state::suspended || l->waiting() > 0 ||
+                       (l->extras != nullptr && l->extras->sleeps != nullptr); // a coroutine
         ++l->pins;
     }
     struct unpin_at_end {

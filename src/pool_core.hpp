@@ -41,6 +41,8 @@ namespace taskpool::detail {
 class manual_driver;
 class companion;
 
+inline constexpr unsigned ticks_until_doubt = 20; // between the questions whether what waits for room waits in vain
+
 class pool_core : public std::enable_shared_from_this<pool_core> {
   public:
     pool_core(options settings, const key_type& keys, std::shared_ptr<const void> functions,
@@ -167,8 +169,10 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     bool ask_to_stop_locked(shard& s, lane& l) noexcept;
     void request_stops(lane& l) noexcept;
     bool resume_locked(shard& s, lane& l, job_extras& e) noexcept;
+    static bool can_detach(const job_extras& e) noexcept;
     void retry_resumptions() noexcept;
     bool retry_deliveries() noexcept;
+    bool try_deliveries() noexcept;
     void fall_due(timed_job& t) noexcept;
     bool deliver_due() noexcept;
     bool try_to_deliver(timed_job& t, bool is_known_full) noexcept;
@@ -245,6 +249,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     std::uint64_t taken_seen_ = 0;
     unsigned quiet_ticks_ = 0;
     unsigned submitter_ticks_ = 0;
+    unsigned delivery_tries_ = 0;
     tick rechecked_ = 0;
     timed_job* first_due_ = nullptr; // by timer_node::next; those that found no room come first
     timed_job* last_due_ = nullptr;

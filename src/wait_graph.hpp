@@ -14,6 +14,10 @@
 // A future of then() is that of a job not yet submitted: who waits for it waits also for the lanes of all jobs that it
 // follows (AND).
 //
+// That job, or the first of them, may itself wait for room in its pool, which nobody waits for on its behalf: then who
+// waits for the future waits for that room, too (AND). Room may be gone when the wait has long been recorded, so this
+// is asked now and then by the keeper, and it is the future's job that is refused.
+//
 // A wait with a deadline is checked but not recorded: it ends by itself.
 //
 // Most waits form chains, from lane to lane, and one that ends at a lane without a wait can end: that is looked at
@@ -56,10 +60,15 @@ class wait_graph {
     };
     bool enter(pool_core& core, const lane& waiting, const target& what, bool holds_thread, bool has_deadline,
                refusal& because);
-    void leave(const lane& waiting) noexcept;
+    /// With a future only if that is what is waited for.
+    void leave(const lane& waiting, const future_core* of = nullptr) noexcept;
 
     /// The same for callers who want the refusal as a deadlock_error.
     void enter_or_throw(pool_core& core, const lane& waiting, const target& what, bool holds_thread, bool has_deadline);
+
+    /// Of the jobs of futures that wait for room in a pool, refuses one if no job will ever make room, since those that
+    /// could wait, one of them for that future. Whether it did.
+    bool refuse_delivery(const pool_core& in) noexcept;
 
     /// Held across fork(); the child has no waits.
     void before_fork() noexcept { mutex_.lock(); }
@@ -79,7 +88,8 @@ class wait_graph {
     bool chain_ends(const target& what) const;
     void find_stuck();
     const wait* stuck_wait_of(const lane* l) const noexcept;
-    bool can_end(const target& what) const;
+    bool can_end(const target& what, std::unordered_map<const pool_core*, bool>& rooms) const;
+    bool room_can_come(const pool_core& in) const;
     static bool is_over(const target& what) noexcept;
     std::vector<std::string> keys_from(const lane& waiting) const;
 

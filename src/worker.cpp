@@ -126,11 +126,7 @@ lane* worker::take_any() noexcept {
 void worker::serve(lane& l) noexcept {
     job_slot job;
     std::uint64_t number = 0;
-    bool ran = false;
-    if (l.extras != nullptr && take_resumption(l, job)) {
-        run(l, job, l.extras->number);
-        ran = true;
-    }
+    bool ran = l.extras != nullptr && take_up(l, job);
     for (;;) {
         if (ran && !end_job(l))
             return;
@@ -153,15 +149,15 @@ bool worker::serve_once(lane& l, bool even_before_older) noexcept {
     std::uint64_t number = 0;
     bool ran = true;
     core.workers_at.set_surplus(0);
-    if (l.extras != nullptr && take_resumption(l, job)) {
-        run(l, job, l.extras->number);
-    } else if (even_before_older ? !next<false>(l, job, number) : !next(l, job, number)) {
-        return false;
-    } else if (core.is_stopping() && !runs_in_stop(job.on_stop)) {
-        discard(l, job, number);
-        ran = false;
-    } else {
-        run(l, job, number);
+    if (l.extras == nullptr || !take_up(l, job)) {
+        if (even_before_older ? !next<false>(l, job, number) : !next(l, job, number))
+            return false;
+        if (core.is_stopping() && !runs_in_stop(job.on_stop)) {
+            discard(l, job, number);
+            ran = false;
+        } else {
+            run(l, job, number);
+        }
     }
     core.workers_at.set_surplus(1);
     if (!ran || end_job(l))
@@ -246,13 +242,21 @@ bool worker::end_job(lane& l) noexcept {
     return core.end_job_with_extras(l, *this);
 }
 
-/// Whether the lane's current job is a coroutine that can go on.
-bool worker::take_resumption(lane& l, job_slot& job) noexcept {
-    const std::lock_guard lock(l.head_lock);
-    job_extras* const e = l.current_extras_locked();
-    if (e == nullptr || !std::exchange(e->resumes, false))
-        return false;
-    make_resumption(job, *e, core.clock.now());
+/// Goes on with the lane's current job, if it has one: a coroutine that can go on, or one that has to be ended or
+/// detached now that others hold it no longer. False when there is none.
+bool worker::take_up(lane& l, job_slot& job) noexcept {
+    std::uint64_t number = 0;
+    {
+        const std::lock_guard lock(l.head_lock);
+        job_extras* const e = l.current_extras_locked();
+        if (e == nullptr)
+            return false;
+        if (!std::exchange(e->resumes, false))
+            return true;
+        make_resumption(job, *e, core.clock.now());
+        number = e->number;
+    }
+    run(l, job, number);
     return true;
 }
 

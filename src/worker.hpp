@@ -83,7 +83,7 @@ struct worker {
     bool next(lane& l, job_slot& job, std::uint64_t& number) noexcept;
     void discard(lane& l, job_slot& job, std::uint64_t number) noexcept;
     bool end_job(lane& l) noexcept;
-    bool take_resumption(lane& l, job_slot& job) noexcept;
+    bool take_up(lane& l, job_slot& job) noexcept;
     bool should_yield(tick age) noexcept;
     void run(lane& l, job_slot& job, std::uint64_t number) noexcept;
     void tell_submitters(lane& l, bool lane_wanted) noexcept;

@@ -150,5 +150,171 @@ TEST(Regression_coroutine, captures_that_hold_the_key_end_with_the_coroutine) {
     EXPECT_TRUE(next_ran);
 }
 
+// --- Room that only those can make who wait for it -------------------------------------------------------------------
+
+/// Submits jobs that do nothing until the pool is full.
+void fill(task_pool& pool, std::string_view key) {
+    while (pool.try_submit(key, [] {})) {
+    }
+}
+
+template <class Wait>
+void expect_refusal_of(Wait wait_in_full_pool) {
+    task_pool pool({.threads = 2, .pool_capacity = 4});
+    auto result = pool.spawn("a", wait_in_full_pool(pool));
+    try {
+        result.get();
+        FAIL() << "only the key itself could make room";
+    } catch (const deadlock_error& error) {
+        EXPECT_EQ(error.keys(), std::vector<std::string>{"a"});
+    }
+    pool.drain(); // and what filled the pool runs
+}
+
+TEST(Regression_coroutine, a_run_that_only_its_own_key_could_make_room_for_is_refused) {
+    expect_refusal_of([](task_pool& pool) -> task<int> {
+        fill(pool, "a");
+        co_return co_await pool.run("b", [] { return 1; });
+    });
+}
+
+TEST(Regression_future, one_that_follows_and_only_the_waiting_key_could_make_room_for_is_refused) {
+    const auto waits = [](task_pool& pool) -> task<int> {
+        gate busy;
+        auto b = pool.async("b", [&] { busy.wait(); });
+        while (pool.stats().waiting > 0) // it has begun
+            std::this_thread::yield();
+        auto d = std::move(b).then("c", [] { return 1; }).then("d", [](int n) { return n; });
+        fill(pool, "a");
+        busy.open();
+        co_return co_await std::move(d);
+    };
+    expect_refusal_of(waits);
+}
+
+TEST(Regression_future, a_thread_that_waits_for_one_in_a_full_pool_is_refused) {
+    task_pool pool({.threads = 2, .pool_capacity = 4});
+    auto result = pool.async("a", [&] {
+        gate busy;
+        auto b = pool.async("b", [&] { busy.wait(); });
+        while (pool.stats().waiting > 0)
+            std::this_thread::yield();
+        auto c = std::move(b).then("c", [] { return 1; });
+        fill(pool, "a");
+        busy.open();
+        EXPECT_THROW(c.get(), deadlock_error);
+        return true;
+    });
+    EXPECT_TRUE(result.get());
+    pool.drain();
+}
+
+TEST(Regression_coroutine, a_run_in_a_full_pool_waits_while_another_key_can_make_room) {
+    task_pool pool({.threads = 2, .pool_capacity = 4});
+    gate busy;
+    const opener opens(busy);
+    occupy(pool, "busy", busy);
+    ASSERT_TRUE(pool.submit("busy", [] {}));
+    auto result = pool.spawn("a", [](task_pool& on) -> task<int> {
+        fill(on, "a");
+        co_return co_await on.run("b", [] { return 1; });
+    }(pool));
+    EXPECT_TRUE(eventually([&] { return pool.stats().suspended_lanes == 1; }));
+    EXPECT_TRUE(for_a_while([&] { return !result.is_ready(); }, 100ms)); // it is asked several times
+    busy.open();
+    EXPECT_EQ(result.get(), 1);
+}
+
+// --- Holds of coroutines ---------------------------------------------------------------------------------------------
+
+TEST(Regression_coroutine, what_it_leaves_behind_ends_in_its_job_though_another_thread_releases_the_last_hold) {
+    struct asks_at_end {
+        task_pool* pool;
+        bool* refused;
+        asks_at_end(task_pool& on, bool& to) : pool(&on), refused(&to) {}
+        asks_at_end(asks_at_end&& other) noexcept : pool(std::exchange(other.pool, nullptr)), refused(other.refused) {}
+        asks_at_end& operator=(asks_at_end&&) = delete;
+        ~asks_at_end() {
+            if (pool == nullptr)
+                return;
+            try {
+                pool->drain();
+            } catch (const deadlock_error&) {
+                *refused = true;
+            }
+        }
+    };
+    bool refused = false;
+    bool seen = false;
+    task_pool pool({.threads = 1});
+    held kept;
+    const auto make = [](asks_at_end, held& to) -> task<> { to = (co_await this_job()).hold(); };
+    {
+        auto result = pool.spawn("key", make(asks_at_end(pool, refused), kept));
+        EXPECT_TRUE(eventually([&] { return result.is_ready() && pool.stats().suspended_lanes == 1; }));
+    }
+    EXPECT_FALSE(refused);
+    kept.release();
+    ASSERT_TRUE(pool.submit("key", [&] { seen = refused; }));
+    pool.drain();
+    EXPECT_TRUE(seen);
+}
+
+TEST(Regression_coroutine, one_that_interleaves_lets_others_run_once_its_own_hold_is_released) {
+    bool next_ran = false;
+    task_pool pool({.threads = 1});
+    held kept;
+    const auto make = [](held& to) -> task<> {
+        to = (co_await this_job()).hold();
+        co_await sleep_for(1h);
+    };
+    ASSERT_TRUE(pool.submit("key", make(kept), {.while_suspended = suspension::interleave}));
+    EXPECT_TRUE(eventually([&] { return pool.stats().suspended_lanes == 1; }));
+    auto next = pool.async("key", [&] { next_ran = true; });
+    EXPECT_TRUE(for_a_while([&] { return !next.is_ready(); }));
+    kept.release();
+    next.get();
+    EXPECT_TRUE(next_ran);
+    EXPECT_EQ(pool.active_keys(), 1U); // it still sleeps
+    EXPECT_EQ(pool.cancel("key"), 0U);
+    pool.drain();
+}
+
+TEST(Regression_coroutine, its_wait_is_not_held_against_a_key_that_it_no_longer_holds) {
+    task_pool pool({.threads = 2});
+    held kept;
+    gate released;
+    const opener opens(released);
+    const auto make = [](held& to, task_pool& on, gate& opened) -> task<int> {
+        to = (co_await this_job()).hold();
+        co_return co_await on.run("b", [&] {
+            opened.wait();
+            return on.async("a", [] { return 1; }).get(); // which "a" can run
+        });
+    };
+    auto result = pool.spawn("a", make(kept, pool, released), {.while_suspended = suspension::interleave});
+    EXPECT_TRUE(eventually([&] { return pool.stats().suspended_lanes == 1; }));
+    kept.release();
+    EXPECT_TRUE(eventually([&] { return pool.stats().suspended_lanes == 0; }));
+    pool.async("a", [] {}).get(); // by now it is detached
+    released.open();
+    EXPECT_EQ(result.get(), 1);
+}
+
+TEST(Regression_future, one_whose_await_was_refused_stays_valid) {
+    task_pool pool({.threads = 1});
+    auto result = pool.spawn("a", [](task_pool& on) -> task<bool> {
+        auto own = on.async("a", [] { return 1; });
+        bool refused = false;
+        try {
+            co_await std::move(own);
+        } catch (const deadlock_error&) {
+            refused = true;
+        }
+        co_return refused&& own.valid(); // NOLINT(bugprone-use-after-move): that is what is asked
+    }(pool));
+    EXPECT_TRUE(result.get());
+}
+
 } // namespace
 } // namespace taskpool::testing
