@@ -150,8 +150,4 @@ void pool_core::discard_job(const lane& l, job_slot& job, discard_reason why) no
     destroy_job(l, job);
 }
 
-bool pool_core::destroy_job(const lane& l, job_slot& job) noexcept {
-    return job.ops->destroy == nullptr || destroy_callable(maker.key_of(l), job.ops, job.storage);
-}
-
 } // namespace taskpool::detail

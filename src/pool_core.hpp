@@ -133,7 +133,9 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     /// Reports and destroys a job that will not run. REQUIRES: no lock held; the lane's key stays.
     void discard_job(const lane& l, job_slot& job, discard_reason why) noexcept;
     /// False when the callable's destructor threw, which is reported.
-    bool destroy_job(const lane& l, job_slot& job) noexcept;
+    bool destroy_job(const lane& l, job_slot& job) noexcept {
+        return job.ops->destroy == nullptr || destroy_callable(maker.key_of(l), job.ops, job.storage);
+    }
     void report_discard(const void* stored_key, discard_reason why) noexcept;
     bool destroy_callable(const void* stored_key, const job_ops* ops, void* storage) noexcept;
 

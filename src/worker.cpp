@@ -203,14 +203,16 @@ bool worker::next(lane& l, job_slot& job, std::uint64_t& number) noexcept {
         }
         l.head_lock.unlock();
         taken.add();
-        tell_submitters(l, lane_wanted);
+        // relaxed: see tell_submitters.
+        if (const bool pool_wanted = core.pool_room_wanted.load(std::memory_order_relaxed); lane_wanted || pool_wanted)
+            tell_submitters(l, lane_wanted, pool_wanted);
         return true;
     }
 }
 
 /// Wakes those who wait for the room that was just made (room.hpp). A flag that is seen too late costs a tick: the
 /// keeper looks, too.
-void worker::tell_submitters(lane& l, bool lane_wanted) noexcept {
+void worker::tell_submitters(lane& l, bool lane_wanted, bool pool_wanted) noexcept {
     if (lane_wanted) {
         const auto room = core.settings.lane_capacity - std::min<std::size_t>(l.waiting(), core.settings.lane_capacity);
         if (core.waiting_room.wake(&l, room)) {
@@ -218,11 +220,10 @@ void worker::tell_submitters(lane& l, bool lane_wanted) noexcept {
             l.room_wanted = true;
         }
     }
-    // relaxed: see above.
-    if (core.pool_room_wanted.load(std::memory_order_relaxed)) {
+    if (pool_wanted) {
         const auto stride = std::clamp<std::uint64_t>(core.settings.pool_capacity / 4, 1, 256);
         if (++taken_since_wake_ >= stride && !core.waiting_room.wake(nullptr, std::exchange(taken_since_wake_, 0)))
-            core.pool_room_wanted.store(false, std::memory_order_relaxed);
+            core.pool_room_wanted.store(false, std::memory_order_relaxed); // see above
     }
 }
 

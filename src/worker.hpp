@@ -86,7 +86,7 @@ struct worker {
     bool take_up(lane& l, job_slot& job) noexcept;
     bool should_yield(tick age) noexcept;
     void run(lane& l, job_slot& job, std::uint64_t number) noexcept;
-    void tell_submitters(lane& l, bool lane_wanted) noexcept;
+    void tell_submitters(lane& l, bool lane_wanted, bool pool_wanted) noexcept;
     void sample(const lane& l, tick now) noexcept;
 
     // --- The worker's thread only
