@@ -4,10 +4,11 @@
 // It moves the clock, notices blocked workers and puts others in their place, wakes submitters that have room, and
 // sweeps idle keys. A worker is taken for blocked when its job has been running for more than a tick, the thread's
 // processor time stood still meanwhile, and the system says that the thread sleeps (a thread that merely lost its
-// processor does not use any either). This is asked only while there are ready lanes that nobody takes. Then as many
-// workers are added as are blocked in all, so that their number doubles each time; when they return and more than
-// `threads` work, the surplus is told to park, and after a second threads beyond `threads` end. Jobs that compute never
-// add a worker.
+// processor does not use any either). One that waits for a page of memory, perhaps only for another thread to be done
+// with the address space, is given more time: computing jobs do that, too. This is asked only while there are ready
+// lanes that nobody takes. Then as many workers are added as are blocked in all, so that their number doubles each
+// time; when they return and more than `threads` work, the surplus is told to park, and after a second threads beyond
+// `threads` end. Jobs that compute never add a worker.
 //
 // It fires timers, and tries again what found no room.
 //
@@ -30,6 +31,7 @@ using namespace std::chrono_literals;
 constexpr auto tick_length = 1ms;
 constexpr auto doze_length = 1000ms; // between looks while idle keys or threads are still to be cleared away
 constexpr unsigned ticks_until_doze = 50;
+constexpr tick memory_patience = 50;      // ticks of waiting for a page: beyond that it comes from a disk, or slower
 constexpr tick recheck_interval = 4;      // ticks between looks at whether blocked workers run again
 constexpr tick thread_retirement = 1000;  // ticks that a thread beyond `threads` stays parked
 constexpr tick sweep_interval = 8;        // ticks from shard to shard while there is work
@@ -160,7 +162,14 @@ unsigned pool_core::find_blocked() noexcept {
         const bool stood_still = w->sequence_seen == sequence && w->cpu_time_seen == *cpu_time;
         w->sequence_seen = sequence;
         w->cpu_time_seen = *cpu_time;
-        if (!stood_still || !w->probe.sleeps() || w->job_sequence.load(std::memory_order_relaxed) != sequence)
+        if (!stood_still) {
+            w->still_since = clock.now();
+            continue;
+        }
+        using sleep = platform::thread_probe::sleep;
+        const auto asleep = w->probe.asleep();
+        if (asleep == sleep::no || (asleep == sleep::for_memory && clock.now() - w->still_since < memory_patience) ||
+            w->job_sequence.load(std::memory_order_relaxed) != sequence)
             continue;
         if (!w->blocked.exchange(true, std::memory_order_relaxed)) { // relaxed: see enter_blocking
             workers_at.add_blocked(1);

@@ -25,8 +25,10 @@ class thread_probe {
     /// The processor time it has used, or nothing where the system cannot tell.
     std::optional<std::chrono::nanoseconds> cpu_time() const noexcept;
 
-    /// Whether it sleeps in the system, as opposed to running or waiting for a processor. False when in doubt.
-    bool sleeps() const noexcept;
+    /// Whether it sleeps in the system, as opposed to running or waiting for a processor, and why: it has called the
+    /// system, or it waits for a page of memory, which who only computes may do, too. `no` when in doubt.
+    enum class sleep { no, for_memory, in_call };
+    sleep asleep() const noexcept;
 
   private:
     std::int64_t clock_ = 0;

@@ -35,7 +35,7 @@ std::thread start_thread(void (*body)(void*), void* argument, const std::string&
 
 thread_probe thread_probe::of_this_thread() noexcept { return {}; }
 std::optional<std::chrono::nanoseconds> thread_probe::cpu_time() const noexcept { return std::nullopt; }
-bool thread_probe::sleeps() const noexcept { return false; }
+thread_probe::sleep thread_probe::asleep() const noexcept { return sleep::no; }
 
 void at_fork([[maybe_unused]] void (*prepare)(), [[maybe_unused]] void (*parent)(),
              [[maybe_unused]] void (*child)()) noexcept {

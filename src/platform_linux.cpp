@@ -69,6 +69,19 @@ std::optional<double> smallest_quota() {
     return smallest;
 }
 
+/// Reads the beginning of a thread's file as text; whether there was any.
+template <std::size_t N>
+bool read_file(char (&text)[N], std::int64_t thread, const char* name) noexcept {
+    std::snprintf(text, N, "/proc/self/task/%lld/%s", static_cast<long long>(thread), name);
+    const int file = open(text, O_RDONLY | O_CLOEXEC);
+    if (file < 0)
+        return false;
+    const auto length = read(file, text, N - 1);
+    close(file);
+    text[std::max<decltype(length)>(length, 0)] = '\0';
+    return length > 0;
+}
+
 } // namespace
 
 unsigned available_processors() noexcept {
@@ -122,20 +135,16 @@ std::optional<std::chrono::nanoseconds> thread_probe::cpu_time() const noexcept 
     return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
 }
 
-bool thread_probe::sleeps() const noexcept {
+thread_probe::sleep thread_probe::asleep() const noexcept {
     char text[512];
-    std::snprintf(text, sizeof text, "/proc/self/task/%lld/stat", static_cast<long long>(id_));
-    const int file = open(text, O_RDONLY | O_CLOEXEC);
-    if (file < 0)
-        return false;
-    const auto length = read(file, text, sizeof text - 1);
-    close(file);
-    if (length <= 0)
-        return false;
-    text[length] = '\0';
+    // "running", the number of the system call that it is in, or -1 in none. Not every kernel has it.
+    if (read_file(text, id_, "syscall"))
+        return text[0] == 'r' ? sleep::no : text[0] == '-' ? sleep::for_memory : sleep::in_call;
+    if (!read_file(text, id_, "stat"))
+        return sleep::no;
     // The state follows the name, which stands in parentheses and may hold any bytes.
     const char* const name_end = std::strrchr(text, ')');
-    return name_end != nullptr && (name_end[2] == 'S' || name_end[2] == 'D');
+    return name_end != nullptr && (name_end[2] == 'S' || name_end[2] == 'D') ? sleep::in_call : sleep::no;
 }
 
 void at_fork(void (*prepare)(), void (*parent)(), void (*child)()) noexcept { pthread_atfork(prepare, parent, child); }

@@ -206,7 +206,7 @@ void pool_core::begin_stop() noexcept {
     }
     time.bring_forward(); // jobs that must run
     poke_keeper();
-    retry_deliveries(); // they are refused now
+    try_deliveries(); // they are refused now
 }
 
 /// Throws where a job that is discarded, or a handler, would wait for who discards it.

@@ -71,7 +71,8 @@ struct worker {
     platform::thread_probe probe;
     std::uint64_t sequence_seen = 0;
     std::chrono::nanoseconds cpu_time_seen{-1};
-    bool marked = false; // as blocked, by the keeper
+    tick still_since = 0; // when that was first seen
+    bool marked = false;  // as blocked, by the keeper
 
   private:
     lane* find() noexcept;

@@ -10,11 +10,11 @@ namespace {
 
 /// Counts the objects that live in frames: none may be left when all is over.
 struct tracer {
-    explicit tracer(int& count) : alive(&count) { ++*alive; }
+    explicit tracer(std::atomic<int>& count) : alive(&count) { ++*alive; }
     tracer(const tracer& other) : alive(other.alive) { ++*alive; }
     tracer& operator=(const tracer&) = delete;
     ~tracer() { --*alive; }
-    int* alive;
+    std::atomic<int>* alive;
 };
 
 /// An awaitable that knows nothing of pools: goes on with whoever awaits it when `resume` is called, on that thread.
@@ -60,7 +60,7 @@ task<> fail(const char* why) {
 // --- task<T> ---------------------------------------------------------------------------------------------------------
 
 TEST(Task, does_not_begin_by_itself_and_leaks_nothing_when_it_never_does) {
-    int alive = 0;
+    std::atomic<int> alive = 0;
     bool began = false;
     const auto make = [](tracer, bool& flag) -> task<> {
         flag = true;
@@ -113,7 +113,7 @@ TEST(Task, results_may_be_moved_only_or_be_references_to_what_lives_on) {
 }
 
 TEST(Task, destroyed_where_it_is_suspended_it_destroys_what_it_awaits) {
-    int alive = 0;
+    std::atomic<int> alive = 0;
     foreign_event never;
     struct plain { // a coroutine of nobody's, which starts at once and is destroyed by hand
         struct promise_type {
@@ -306,7 +306,7 @@ TEST(Spawn, a_lambda_is_kept_with_its_captures) {
 }
 
 TEST(Spawn, the_future_may_be_dropped_before_during_and_after) {
-    int alive = 0;
+    std::atomic<int> alive = 0;
     {
         foreign_event event;
         task_pool pool({.threads = 1});

@@ -7,6 +7,11 @@
 #include <cstdlib>
 #include <new>
 
+#if defined(__clang__) && (defined(TASKPOOL_TEST_TSAN) || defined(TASKPOOL_TEST_ASAN))
+#define TASKPOOL_TEST_CLANG_SANITIZER 1
+#include <sanitizer/allocator_interface.h>
+#endif
+
 namespace taskpool::testing {
 
 namespace {
@@ -76,6 +81,11 @@ watchdog& the_watchdog = []() -> watchdog& {
 
 thread_local std::uint64_t allocated = 0;
 
+#if defined(TASKPOOL_TEST_CLANG_SANITIZER)
+// Clang's sanitizers bring operators of their own, which cannot be replaced; but they tell of each allocation.
+[[maybe_unused]] const int hooks = __sanitizer_install_malloc_and_free_hooks(
+    [](const volatile void*, std::size_t) { ++allocated; }, [](const volatile void*) {});
+#else
 void* count_and_allocate(std::size_t size, std::size_t alignment) {
     ++allocated;
     size = std::max<std::size_t>(size, 1);
@@ -86,6 +96,7 @@ void* count_and_allocate(std::size_t size, std::size_t alignment) {
         throw std::bad_alloc();
     return memory;
 }
+#endif
 
 } // namespace
 
@@ -95,6 +106,7 @@ std::uint64_t allocations_of_this_thread() noexcept { return allocated; }
 
 } // namespace taskpool::testing
 
+#if !defined(TASKPOOL_TEST_CLANG_SANITIZER)
 // The forms of the standard library for arrays call these; so does the one without exceptions, but AddressSanitizer's
 // does not.
 void* operator new(std::size_t size) { return taskpool::testing::count_and_allocate(size, 1); }
@@ -112,3 +124,4 @@ void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
 void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
+#endif
