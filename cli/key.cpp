@@ -30,8 +30,7 @@ std::optional<std::size_t> whole_number(std::string_view text) {
     return result;
 }
 
-// --- JSON
-// -------------------------------------------------------------------------------------------------------------
+// --- JSON ------------------------------------------------------------------------------------------------------------
 
 bool bare_name_character(char c) {
     return digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c == '-' || c == '$' ||
@@ -281,8 +280,7 @@ std::optional<std::string> json_value(const record& record, std::string_view pat
     return find_in_json(record, json_path(path));
 }
 
-// --- Fields
-// -----------------------------------------------------------------------------------------------------------
+// --- Fields ----------------------------------------------------------------------------------------------------------
 
 std::optional<std::string_view> field(const record& record, std::size_t n, const field_rule& rule) {
     if (n == 0)
@@ -323,8 +321,7 @@ std::optional<std::size_t> column(const std::vector<std::string>& header, std::s
     return static_cast<std::size_t>(found - header.begin()) + 1;
 }
 
-// --- Keys
-// -------------------------------------------------------------------------------------------------------------
+// --- Keys ------------------------------------------------------------------------------------------------------------
 
 struct key_selector::parts {
     enum kind_t { whole, path, expression, fields } kind = whole;

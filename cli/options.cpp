@@ -193,8 +193,7 @@ std::string nearest(std::string_view word, const std::vector<std::string>& candi
 
 bool is_planned(std::string_view name) { return std::find(planned.begin(), planned.end(), name) != planned.end(); }
 
-// --- Values
-// -----------------------------------------------------------------------------------------------------------
+// --- Values ----------------------------------------------------------------------------------------------------------
 
 std::optional<std::uint64_t> whole_number(std::string_view text) {
     std::uint64_t result = 0;
@@ -321,8 +320,7 @@ fail_policy policy(std::string_view text) {
     return result;
 }
 
-// --- The options of run
-// -----------------------------------------------------------------------------------------------
+// --- The options of run ----------------------------------------------------------------------------------------------
 
 struct run_parser {
     run_parser();

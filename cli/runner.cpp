@@ -61,8 +61,7 @@ bool runner::all_over() const noexcept {
     return report_.input_ended && running_ == 0 && ready_.empty() && over_ + report_.dropped == report_.admitted;
 }
 
-// --- Records on their way to a slot
-// -----------------------------------------------------------------------------------
+// --- Records on their way to a slot ----------------------------------------------------------------------------------
 
 void runner::accept_arrivals() {
     intake_.take(report_);
@@ -227,8 +226,7 @@ void runner::give_up_start(arrival what, const std::string& why, int code) {
     }
 }
 
-// --- Jobs that run
-// ------------------------------------------------------------------------------------------------------
+// --- Jobs that run ---------------------------------------------------------------------------------------------------
 
 void runner::on_output(std::size_t slot, stream which, std::string_view bytes) {
     if (slots_[slot].output_broken)
@@ -318,8 +316,7 @@ void runner::expire() {
     }
 }
 
-// --- Output and the end
-// -------------------------------------------------------------------------------------------------
+// --- Output and the end ----------------------------------------------------------------------------------------------
 
 void runner::flush() {
     try {

@@ -117,10 +117,7 @@ bool keeps_lane(const coroutine_job& job) noexcept {
 }
 
 void set_done(coroutine_job& job) noexcept { job.done = true; }
-void suspend_at(coroutine_job& job, std::coroutine_handle<> innermost) noexcept {
-    job.innermost = innermost;
-    job.wait_recorded = false;
-}
+void suspend_at(coroutine_job& job, std::coroutine_handle<> innermost) noexcept { job.innermost = innermost; }
 void resume(coroutine_job& job) noexcept { job.core->resume(job); }
 
 bool sleep_for(coroutine_job& job, std::chrono::nanoseconds time) {

@@ -34,8 +34,7 @@ struct coroutine_job : job_extras {
     // --- Its stretches, one after the other
     std::coroutine_handle<> innermost; // where it goes on
     bool done = false;
-    bool wait_recorded = false; // the wait for which it is suspended is in the wait graph
-    bool slept = false;         // the last sleep's time has passed; written by who unlinked the timer
+    bool slept = false; // the last sleep's time has passed; written by who unlinked the timer
 
     struct sleep_timer : pool_timer {
         coroutine_job* of = nullptr;

@@ -31,11 +31,12 @@ using namespace std::chrono_literals;
 constexpr auto tick_length = 1ms;
 constexpr auto doze_length = 1000ms; // between looks while idle keys or threads are still to be cleared away
 constexpr unsigned ticks_until_doze = 50;
-constexpr tick memory_patience = 50;      // ticks of waiting for a page: beyond that it comes from a disk, or slower
-constexpr tick recheck_interval = 4;      // ticks between looks at whether blocked workers run again
-constexpr tick thread_retirement = 1000;  // ticks that a thread beyond `threads` stays parked
-constexpr tick sweep_interval = 8;        // ticks from shard to shard while there is work
-constexpr std::size_t sweep_stride = 512; // table places under one hold of a shard's lock
+constexpr unsigned ticks_until_doubt = 20; // between the doubts of jobs that wait for room
+constexpr tick memory_patience = 50;       // ticks of waiting for a page: beyond that it comes from a disk, or slower
+constexpr tick recheck_interval = 4;       // ticks between looks at whether blocked workers run again
+constexpr tick thread_retirement = 1000;   // ticks that a thread beyond `threads` stays parked
+constexpr tick sweep_interval = 8;         // ticks from shard to shard while there is work
+constexpr std::size_t sweep_stride = 512;  // table places under one hold of a shard's lock
 
 } // namespace
 

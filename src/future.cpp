@@ -23,7 +23,6 @@ struct future_core::parts {
     sync::spin_lock lock;
     // Under lock:
     bool ready = false;
-    bool lacks_room = false;
     future_waiter* waiters = nullptr;
     const future_core* before = nullptr;
 };
@@ -79,57 +78,19 @@ void future_core::follow(const future_core* before) noexcept {
     own().before = before;
 }
 
-/// Calls `visit` with this one and those that it follows, the nearest first, each under its lock, up to the one whose
-/// job is submitted or about to be, or until it says false; whether it never did.
-template <class F>
-bool future_core::walk(F visit) const {
+bool future_core::each_before(void* self, bool (*visit)(void* self, const lane* where)) const {
     // Each is locked before the one that follows it is released: until then it is not freed.
     std::unique_lock lock(own().lock);
-    for (const future_core* f = this;;) {
-        if (!visit(*f))
+    for (const future_core* f = own().before; f != nullptr;) {
+        std::unique_lock next(f->own().lock);
+        if (f->own().ready)
+            break; // and may be freed as soon as the one that follows is released
+        if (!visit(self, f->lane_))
             return false;
-        const future_core* const before = f->own().before;
-        if (before == nullptr)
-            return true;
-        std::unique_lock next(before->own().lock);
-        if (before->own().ready)
-            return true; // and may be freed as soon as the one that follows is released
-        f = before;
+        f = f->own().before;
         lock = std::move(next);
     }
-}
-
-bool future_core::each_before(void* self, bool (*visit)(void* self, const lane* where)) const {
-    return walk([&](const future_core& f) { return &f == this || visit(self, f.lane_); });
-}
-
-std::exception_ptr future_core::begin_attempt() const noexcept {
-    const std::lock_guard lock(own().lock);
-    own().lacks_room = false;
-    return error_;
-}
-
-void future_core::end_attempt_without_room() const noexcept {
-    const std::lock_guard lock(own().lock);
-    own().lacks_room = true;
-}
-
-const pool_core* future_core::room_wanted_in() const noexcept {
-    const pool_core* in = nullptr;
-    walk([&](const future_core& f) {
-        in = f.own().lacks_room ? f.pool_ : nullptr;
-        return true;
-    });
-    return in;
-}
-
-bool future_core::refuse(const std::exception_ptr& error) const noexcept {
-    return !walk([&](const future_core& f) {
-        if (!f.own().lacks_room)
-            return true;
-        f.error_ = error;
-        return false;
-    });
+    return true;
 }
 
 bool future_core::add(future_waiter& w) const noexcept {
@@ -218,19 +179,16 @@ bool await_future(const future_core& future, coroutine_waiter& w) {
     if (w.job != nullptr) {
         suspend_at(*w.job, w.coroutine);
         if (future.where() != nullptr && keeps_lane(*w.job)) {
-            wait_graph::instance().enter_or_throw(*w.job->core, *w.job->in,
-                                                  {.for_lane = future.where(), .in = future.pool(), .future = &future},
-                                                  false, false);
+            wait_graph::instance().enter_or_throw(
+                *w.job->core, *w.job->in,
+                {.for_lane = future.where(), .in = future.pool(), .future = &future, .by = w.job}, false, false);
             w.recorded_in = w.job->in;
-            w.job->wait_recorded = true;
         }
     }
     if (future.add(w))
         return true;
-    if (w.recorded_in != nullptr) {
-        w.job->wait_recorded = false;
-        wait_graph::instance().leave(*w.recorded_in);
-    }
+    if (w.recorded_in != nullptr)
+        wait_graph::instance().leave(*w.recorded_in, &future);
     return false;
 }
 

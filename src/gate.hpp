@@ -7,7 +7,8 @@
 //
 //   I-GATE-1  granted = budgets that lie in shards + accepted - discarded (not by workers); hence
 //             waiting <= granted - taken by workers <= capacity, since a count read late only makes the gate stricter.
-//             Jobs of executors (`posted`) are granted beyond the capacity; others wait until these are fewer, too.
+//             Jobs of executors (`posted`), and of run() and then(), whose state exists already, are granted beyond
+//             the capacity; others wait until these are fewer, too.
 //   I-GATE-2  The gate refuses only when no shard has a budget left over: it takes them back first.
 #pragma once
 

@@ -93,8 +93,7 @@ pool_stats pool_core::stats() const {
     return all;
 }
 
-// --- Reporting
-// -----------------------------------------------------------------------------------------------------------
+// --- Reporting -------------------------------------------------------------------------------------------------------
 
 std::string pool_core::describe(const void* stored_key) const noexcept {
     try {

@@ -7,7 +7,7 @@
 //     worker does with one job. One thread at a time uses such a pool.
 //   - Ages are numbers, or random (tick_clock::use_stamps): so the ready queue gives the lane whose next job was
 //     submitted first, exactly, or some lane that only the seed decides.
-//   - Who waits (future.cpp, submit.cpp, pool.cpp) calls wait() instead of sleeping. It steps while anything is ready;
+//   - Who waits (future.cpp, submit.cpp, drain.cpp) calls wait() instead of sleeping. It steps while anything is ready;
 //     when nothing is, it moves the clock to the next timer; when there is none either, the wait would never end.
 //
 // A wait inside a job runs other jobs on top of it, on the same stack, each level with a worker of its own, so that

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The pool: what its parts share, and who may touch what. The parts are in files of their own:
 //
-//   lane, lane_table   one key's FIFO; key -> lane           pool.cpp      start, close, drain, cancel, stop
-//   ready_queue        ready lanes by age                    submit.cpp    submit, and waiting for room
-//   parking, worker    who runs, who sleeps                  elastic.cpp   the keeper: clock, blocked workers, sweeping
-//   room, gate         waiting for room; the pool's capacity looking.cpp   figures, keys, reports
-//   wait_graph         cycles of waits                       fork          what fork() does to pools
-//   timers, timed_job  what happens at a time                coroutine     jobs that wait with no thread
-//   manual             a pool without threads, for tests
-//   executors          what executors of other libraries need
+//   lane, lane_table   one key's FIFO; key -> lane           pool.cpp        start, close, cancel, stop
+//   ready_queue        ready lanes by age                    submit.cpp      submit, and waiting for room
+//   parking, worker    who runs, who sleeps                  suspension.cpp  lanes between two jobs
+//   room, gate         waiting for room; the pool's capacity drain.cpp       waiting until there is no work
+//   wait_graph         cycles of waits                       elastic.cpp     the keeper: clock, blocked workers,
+//   sweeping timers, timed_job  what happens at a time                looking.cpp     figures, keys, reports coroutine
+//   jobs that wait with no thread         fork            what fork() does to pools manual             a pool without
+//   threads, for tests     executors       what executors of other libraries need
 //
 // Order of locks: lifecycle_, the wait graph's, gate, one shard's, one lane's head. None is held while a handler, a job
 // or a job's destructor runs. A ready queue's, the room's, the timers', parking's and quiet_'s are taken last, and
@@ -40,8 +40,6 @@ namespace taskpool::detail {
 
 class manual_driver;
 class companion;
-
-inline constexpr unsigned ticks_until_doubt = 20; // between the questions whether what waits for room waits in vain
 
 class pool_core : public std::enable_shared_from_this<pool_core> {
   public:
@@ -110,7 +108,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     void unblock(worker& w) noexcept;
     void poke_keeper() noexcept { keeper_woken_.signal(); }
 
-    // --- The contract (pool.cpp)
+    // --- The contract (pool.cpp, drain.cpp)
     void start();
     void close() noexcept;
     bool drain(patience wait);
@@ -174,7 +172,6 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     static bool can_detach(const job_extras& e) noexcept;
     void retry_resumptions() noexcept;
     bool retry_deliveries() noexcept;
-    bool try_deliveries() noexcept;
     void fall_due(timed_job& t) noexcept;
     bool deliver_due() noexcept;
     bool try_to_deliver(timed_job& t, bool is_known_full) noexcept;
@@ -251,7 +248,6 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     std::uint64_t taken_seen_ = 0;
     unsigned quiet_ticks_ = 0;
     unsigned submitter_ticks_ = 0;
-    unsigned delivery_tries_ = 0;
     tick rechecked_ = 0;
     timed_job* first_due_ = nullptr; // by timer_node::next; those that found no room come first
     timed_job* last_due_ = nullptr;

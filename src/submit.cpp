@@ -91,7 +91,7 @@ submit_result pool_core::submit(shard& s, Find find, job_source& job, const job_
         }
         const bool in_pool = result == attempt::pool_full;
         bool again = in_pool && gate.grant(
-                                    shards, s, [&] { return taken_by_workers(); }, how.on_stop == posted);
+                                    shards, s, [&] { return taken_by_workers(); }, how.on_stop == posted || job.exists);
         if (in_pool && !again && !gate_refused && (drops_oldest() || keeps_latest()))
             again = gate_refused = true; // once more: now it may make room by dropping
         if (!again && may_wait) {

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+// From schedule() to the lane, or to a discard. Longer than 400 lines, since who makes, takes back, delivers and ends
+// one rely on one another's marks.
 #include "timed_job.hpp"
 
 #include <algorithm>
@@ -176,8 +178,7 @@ scheduled pool_core::schedule(const key_view& key, job_source& job, const job_op
     return {submit_status::accepted, t};
 }
 
-// --- Its end
-// ----------------------------------------------------------------------------------------------------------
+// --- Its end ---------------------------------------------------------------------------------------------------------
 
 /// REQUIRES: the shard's lock.
 void pool_core::unlist_locked(shard& s, timed_job& t) noexcept {

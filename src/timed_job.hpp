@@ -11,12 +11,10 @@
 //   I-TIMED-1  Each is in its shard's list from the submit until it is delivered or discarded; `shard::timed` counts
 //              those that run once, so drain() waits for them.
 //   I-TIMED-2  Who takes one back unlinks its timer and discards it; if the keeper has unlinked it already, he marks
-//   it,
-//              and the keeper discards it unless it was delivered before (I-TIMER-1).
+//              it, and the keeper discards it unless it was delivered before (I-TIMER-1).
 //   I-TIMED-3  Those that the keeper has unlinked are in its list of what is due, in the order of their times, until
-//   they
-//              are delivered, discarded or linked again: of two jobs of a key that which is due first is handed over
-//              first, though it may find no room at first. stop() has the keeper take all that must run for due.
+//              they are delivered, discarded or linked again: of two jobs of a key that which is due first is handed
+//              over first, though it may find no room at first. stop() has the keeper take all that must run for due.
 #pragma once
 
 #include <chrono>

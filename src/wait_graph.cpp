@@ -5,16 +5,9 @@
 #include <mutex>
 #include <unordered_set>
 
+#include "coroutine.hpp"
+
 namespace taskpool::detail {
-
-static constexpr const char* for_room = "jobs of these keys fill the pool and wait for room in it";
-
-static deadlock_error error_of(wait_graph::refusal because) {
-    std::string text = because.why + ": ";
-    for (const auto& key : because.keys)
-        text += (&key == because.keys.data() ? "\"" : ", \"") + key.substr(0, 200) + "\"";
-    return {text, std::move(because.keys)};
-}
 
 wait_graph& wait_graph::instance() noexcept {
     // Never destroyed: static pools may outlive other static objects.
@@ -41,19 +34,13 @@ static bool waits_for(const wait_graph::target& what, const lane* l) {
     return what.for_lane == l || (what.future != nullptr && !each_before(*what.future, is_other));
 }
 
-/// The pool in which there must be room for a wait to end, or null.
-static const pool_core* room_wanted_by(const wait_graph::target& what) {
-    return what.future != nullptr ? what.future->room_wanted_in() : what.room_in;
-}
-
 /// Whether the waits from one lane to the next end where nobody waits. False: they may yet end.
 bool wait_graph::chain_ends(const target& what) const {
     const target* t = &what;
     for (std::size_t links = 0; links <= waits_.size(); ++links) {
         if (is_over(*t))
             return true;
-        if (t->for_lane == nullptr || room_wanted_by(*t) != nullptr ||
-            (t->future != nullptr && !each_before(*t->future, [](auto) { return false; })))
+        if (t->for_lane == nullptr || (t->future != nullptr && !each_before(*t->future, [](auto) { return false; })))
             return false;
         const auto next = waits_.find(t->for_lane);
         if (next == waits_.end())
@@ -69,9 +56,8 @@ void wait_graph::find_stuck() {
         w.stuck = true;
     for (bool changed = true; changed;) {
         changed = false;
-        std::unordered_map<const pool_core*, bool> rooms;
         for (auto& [in, w] : waits_) {
-            if (w.stuck && can_end(w.what, rooms)) {
+            if (w.stuck && can_end(w.what)) {
                 w.stuck = false;
                 changed = true;
             }
@@ -79,17 +65,10 @@ void wait_graph::find_stuck() {
     }
 }
 
-/// Whether a wait can end if all that are not marked as stuck do. `rooms`: what was found for pools, once a round.
-bool wait_graph::can_end(const target& what, std::unordered_map<const pool_core*, bool>& rooms) const {
+/// Whether a wait can end if all that are not marked as stuck do.
+bool wait_graph::can_end(const target& what) const {
     if (is_over(what))
         return true;
-    if (const pool_core* const in = room_wanted_by(what)) {
-        const auto [at, is_new] = rooms.try_emplace(in);
-        if (is_new)
-            at->second = room_can_come(*in);
-        if (!at->second)
-            return false;
-    }
     if (what.for_lane != nullptr) {
         const auto is_free = [this](const lane* l) { return stuck_wait_of(l) == nullptr; };
         return is_free(what.for_lane) && (what.future == nullptr || each_before(*what.future, is_free));
@@ -97,16 +76,15 @@ bool wait_graph::can_end(const target& what, std::unordered_map<const pool_core*
     if (what.for_pool != nullptr)
         return std::none_of(waits_.begin(), waits_.end(),
                             [&](const auto& w) { return w.second.stuck && w.second.core == what.for_pool; });
-    return true;
-}
-
-/// Whether a lane with waiting jobs can start one, if all that are not marked as stuck can go on.
-bool wait_graph::room_can_come(const pool_core& in) const {
     bool any_waits = false;
-    for (auto& s : in.shards) {
+    for (auto& s : what.room_in->shards) {
         const std::lock_guard lock(s.lock);
-        for (const lane* const l : s.table.places_locked()) {
-            if (l == nullptr || l->waiting() == 0)
+        for (lane* const l : s.table.places_locked()) {
+            if (l == nullptr || l->state == lane_state::idle)
+                continue;
+            const std::lock_guard head_lock(l->head_lock);
+            const bool has_detached = l->extras != nullptr && (l->extras->detached || l->extras->next != nullptr);
+            if (l->waiting() == 0 && !has_detached) // a detached coroutine has its place in the pool, too
                 continue;
             any_waits = true;
             if (stuck_wait_of(l) == nullptr)
@@ -116,9 +94,10 @@ bool wait_graph::room_can_come(const pool_core& in) const {
     return !any_waits; // then there is room by now
 }
 
-/// Whether what is waited for has come already, though the waiting job may not have woken up yet.
+/// Whether what is waited for has come already, though the waiting job may not have woken up yet; or nobody has to wait
+/// for that job.
 bool wait_graph::is_over(const target& what) noexcept {
-    return (what.future != nullptr && what.future->is_ready()) ||
+    return (what.by != nullptr && !keeps_lane(*what.by)) || (what.future != nullptr && what.future->is_ready()) ||
            (what.for_room && what.for_lane->waiting() < what.in->settings.lane_capacity);
 }
 
@@ -133,7 +112,7 @@ std::vector<std::string> wait_graph::keys_from(const lane& waiting) const {
         const auto next = std::find_if(waits_.begin(), waits_.end(), [&](const auto& other) {
             return other.second.stuck && !path.contains(other.first) &&
                    (waits_for(w.what, other.first) || other.second.core == w.what.for_pool ||
-                    other.second.core == room_wanted_by(w.what));
+                    other.second.core == w.what.room_in);
         });
         in = next == waits_.end() ? nullptr : next->first;
     }
@@ -149,7 +128,7 @@ bool wait_graph::enter(pool_core& core, const lane& waiting, const target& what,
             find_stuck();
             if (stuck_wait_of(&waiting) != nullptr) {
                 because.keys = keys_from(waiting);
-                because.why = what.room_in != nullptr    ? for_room
+                because.why = what.room_in != nullptr    ? "jobs of these keys fill the pool and wait for room in it"
                               : because.keys.size() == 1 ? "a job waits for its own key"
                                                          : "jobs of these keys wait for each other";
             }
@@ -178,8 +157,12 @@ bool wait_graph::enter(pool_core& core, const lane& waiting, const target& what,
 void wait_graph::enter_or_throw(pool_core& core, const lane& waiting, const target& what, bool holds_thread,
                                 bool has_deadline) {
     refusal because;
-    if (!enter(core, waiting, what, holds_thread, has_deadline, because))
-        throw error_of(std::move(because));
+    if (enter(core, waiting, what, holds_thread, has_deadline, because))
+        return;
+    std::string text = because.why + ": ";
+    for (const auto& key : because.keys)
+        text += (&key == because.keys.data() ? "\"" : ", \"") + key.substr(0, 200) + "\"";
+    throw deadlock_error(text, std::move(because.keys));
 }
 
 void wait_graph::leave(const lane& waiting, const future_core* of) noexcept {
@@ -187,22 +170,6 @@ void wait_graph::leave(const lane& waiting, const future_core* of) noexcept {
     const auto at = waits_.find(&waiting);
     if (at != waits_.end() && (of == nullptr || at->second.what.future == of))
         waits_.erase(at);
-}
-
-bool wait_graph::refuse_delivery(const pool_core& in) noexcept {
-    const std::lock_guard lock(mutex_);
-    try {
-        find_stuck();
-        for (const auto& [waiting, w] : waits_) {
-            if (!w.stuck || w.what.future == nullptr || room_wanted_by(w.what) != &in)
-                continue;
-            refusal because{for_room, keys_from(*waiting)};
-            if (w.what.future->refuse(std::make_exception_ptr(error_of(std::move(because)))))
-                return true;
-        }
-    } catch (const std::bad_alloc&) { // NOLINT(bugprone-empty-catch): it is asked again
-    }
-    return false;
 }
 
 job_wait::job_wait(running_job* job, const wait_graph::target& what, bool has_deadline)

@@ -3,7 +3,8 @@
 // it before a wait is added. Only waits inside jobs come here, so it costs other calls nothing.
 //
 // At most one wait of a lane is recorded: that of its current job, which waits for one thing at a time. A coroutine
-// that holds its lane waits like a job; one that lets others run holds nobody up, so its waits are not recorded.
+// that holds its lane waits like a job; one that lets others run holds nobody up, so its waits are not recorded, and
+// count no longer once the hold is released for which they were.
 //
 // A job that waits for a lane's room, for a future of a lane or for a lane to drain waits for that lane's jobs, one
 // after the other (AND), and one that waits for another pool for all jobs of that. A job that waits for room in the
@@ -14,17 +15,14 @@
 // A future of then() is that of a job not yet submitted: who waits for it waits also for the lanes of all jobs that it
 // follows (AND).
 //
-// That job, or the first of them, may itself wait for room in its pool, which nobody waits for on its behalf: then who
-// waits for the future waits for that room, too (AND). Room may be gone when the wait has long been recorded, so this
-// is asked now and then by the keeper, and it is the future's job that is refused.
-//
 // A wait with a deadline is checked but not recorded: it ends by itself.
 //
 // Most waits form chains, from lane to lane, and one that ends at a lane without a wait can end: that is looked at
 // first, and costs a look-up for each link. The search over all waits is for the others.
 //
-//   I-GRAPH-1  Every recorded wait is of a lane's current job; it is taken out before that job goes on, or, for a
-//              future, by whoever finishes it, while the lane it names is still there.
+//   I-GRAPH-1  Every recorded wait is of a lane's current job, or of what was that and is detached; it is taken out
+//              before that job goes on, or, for a future, by whoever finishes it, while the lane it names is still
+//              there.
 #pragma once
 
 #include <string>
@@ -50,6 +48,7 @@ class wait_graph {
         const pool_core* for_pool = nullptr; // the drain or stop of another pool
         const pool_core* room_in = nullptr;  // room in the pool
         const future_core* future = nullptr; // with for_lane: which one
+        const coroutine_job* by = nullptr;   // the one that waits
         bool needs_thread = true;            // whether a thread of that pool must be free for it to end
     };
 
@@ -60,15 +59,11 @@ class wait_graph {
     };
     bool enter(pool_core& core, const lane& waiting, const target& what, bool holds_thread, bool has_deadline,
                refusal& because);
-    /// With a future only if that is what is waited for.
+    /// With a future only if that is what is waited for: else the wait is another job's by now.
     void leave(const lane& waiting, const future_core* of = nullptr) noexcept;
 
     /// The same for callers who want the refusal as a deadlock_error.
     void enter_or_throw(pool_core& core, const lane& waiting, const target& what, bool holds_thread, bool has_deadline);
-
-    /// Of the jobs of futures that wait for room in a pool, refuses one if no job will ever make room, since those that
-    /// could wait, one of them for that future. Whether it did.
-    bool refuse_delivery(const pool_core& in) noexcept;
 
     /// Held across fork(); the child has no waits.
     void before_fork() noexcept { mutex_.lock(); }
@@ -88,8 +83,7 @@ class wait_graph {
     bool chain_ends(const target& what) const;
     void find_stuck();
     const wait* stuck_wait_of(const lane* l) const noexcept;
-    bool can_end(const target& what, std::unordered_map<const pool_core*, bool>& rooms) const;
-    bool room_can_come(const pool_core& in) const;
+    bool can_end(const target& what) const;
     static bool is_over(const target& what) noexcept;
     std::vector<std::string> keys_from(const lane& waiting) const;
 

@@ -78,8 +78,9 @@ class future {
     }
 
     /// `co_await future`: the same as get(), with no thread waiting; a coroutine of a pool goes on in its own lane, any
-    /// other one on the thread that ended the job. Throws what get() throws. REQUIRES: valid().
-    auto operator co_await() && { return detail::future_awaiter<T>(state_); }
+    /// other one on the thread that ended the job. Throws what get() throws; the future is given up even then.
+    /// REQUIRES: valid().
+    auto operator co_await() && { return detail::future_awaiter<T>(std::move(state_)); }
     using is_lane_aware = void; // for the coroutines of task.hpp
 
     /// For interfaces that want one. One allocation more. REQUIRES: valid().

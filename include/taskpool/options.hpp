@@ -58,7 +58,8 @@ struct options {
     /// pool_capacity.
     std::size_t lane_capacity = 100;
 
-    /// Jobs that may wait under all keys together (G6). At least 1.
+    /// Jobs that may wait under all keys together (G6). At least 1. It binds submitters, not the calls of `run` and
+    /// `then`: they exist already when they are submitted, so they are, as soon as their lane has room.
     std::size_t pool_capacity = std::size_t{1} << 20;
 
     /// Jobs that may wait for their time (submit_after, submit_at, submit_every) in all.

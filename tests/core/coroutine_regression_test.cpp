@@ -150,7 +150,7 @@ TEST(Regression_coroutine, captures_that_hold_the_key_end_with_the_coroutine) {
     EXPECT_TRUE(next_ran);
 }
 
-// --- Room that only those can make who wait for it -------------------------------------------------------------------
+// --- Calls that exist already take no room of the pool ---------------------------------------------------------------
 
 /// Submits jobs that do nothing until the pool is full.
 void fill(task_pool& pool, std::string_view key) {
@@ -158,28 +158,33 @@ void fill(task_pool& pool, std::string_view key) {
     }
 }
 
-template <class Wait>
-void expect_refusal_of(Wait wait_in_full_pool) {
+TEST(Regression_coroutine, a_run_in_a_pool_that_its_own_key_fills_is_called) {
     task_pool pool({.threads = 2, .pool_capacity = 4});
-    auto result = pool.spawn("a", wait_in_full_pool(pool));
-    try {
-        result.get();
-        FAIL() << "only the key itself could make room";
-    } catch (const deadlock_error& error) {
-        EXPECT_EQ(error.keys(), std::vector<std::string>{"a"});
-    }
-    pool.drain(); // and what filled the pool runs
+    auto result = pool.spawn("a", [](task_pool& on) -> task<int> {
+        fill(on, "a");
+        co_return co_await on.run("b", [] { return 1; });
+    }(pool));
+    EXPECT_EQ(result.get(), 1);
 }
 
-TEST(Regression_coroutine, a_run_that_only_its_own_key_could_make_room_for_is_refused) {
-    expect_refusal_of([](task_pool& pool) -> task<int> {
-        fill(pool, "a");
-        co_return co_await pool.run("b", [] { return 1; });
-    });
+TEST(Regression_coroutine, runs_of_coroutines_that_fill_the_pool_themselves_are_called) {
+    task_pool pool({.threads = 2, .pool_capacity = 10});
+    std::atomic<int> ended = 0;
+    for (int i = 0; i < 40; ++i)
+        ASSERT_TRUE(pool.submit("a",
+                                [&]() -> task<> {
+                                    co_await sleep_for(5ms);
+                                    co_await pool.run("b", [] {});
+                                    ++ended;
+                                },
+                                {.while_suspended = suspension::interleave}));
+    pool.drain();
+    EXPECT_EQ(ended, 40);
 }
 
-TEST(Regression_future, one_that_follows_and_only_the_waiting_key_could_make_room_for_is_refused) {
-    const auto waits = [](task_pool& pool) -> task<int> {
+TEST(Regression_future, what_follows_in_a_pool_that_the_waiting_key_fills_is_called) {
+    task_pool pool({.threads = 2, .pool_capacity = 4});
+    auto result = pool.async("a", [&] {
         gate busy;
         auto b = pool.async("b", [&] { busy.wait(); });
         while (pool.stats().waiting > 0) // it has begun
@@ -187,42 +192,22 @@ TEST(Regression_future, one_that_follows_and_only_the_waiting_key_could_make_roo
         auto d = std::move(b).then("c", [] { return 1; }).then("d", [](int n) { return n; });
         fill(pool, "a");
         busy.open();
-        co_return co_await std::move(d);
-    };
-    expect_refusal_of(waits);
-}
-
-TEST(Regression_future, a_thread_that_waits_for_one_in_a_full_pool_is_refused) {
-    task_pool pool({.threads = 2, .pool_capacity = 4});
-    auto result = pool.async("a", [&] {
-        gate busy;
-        auto b = pool.async("b", [&] { busy.wait(); });
-        while (pool.stats().waiting > 0)
-            std::this_thread::yield();
-        auto c = std::move(b).then("c", [] { return 1; });
-        fill(pool, "a");
-        busy.open();
-        EXPECT_THROW(c.get(), deadlock_error);
-        return true;
+        return d.get();
     });
-    EXPECT_TRUE(result.get());
-    pool.drain();
+    EXPECT_EQ(result.get(), 1);
 }
 
-TEST(Regression_coroutine, a_run_in_a_full_pool_waits_while_another_key_can_make_room) {
-    task_pool pool({.threads = 2, .pool_capacity = 4});
-    gate busy;
-    const opener opens(busy);
-    occupy(pool, "busy", busy);
-    ASSERT_TRUE(pool.submit("busy", [] {}));
-    auto result = pool.spawn("a", [](task_pool& on) -> task<int> {
-        fill(on, "a");
-        co_return co_await on.run("b", [] { return 1; });
-    }(pool));
-    EXPECT_TRUE(eventually([&] { return pool.stats().suspended_lanes == 1; }));
-    EXPECT_TRUE(for_a_while([&] { return !result.is_ready(); }, 100ms)); // it is asked several times
-    busy.open();
-    EXPECT_EQ(result.get(), 1);
+TEST(Regression, a_submit_in_a_pool_filled_by_sleeping_coroutines_waits_for_one_of_them) {
+    task_pool pool({.threads = 1, .pool_capacity = 4});
+    for (const auto* const key : {"x", "y"})
+        ASSERT_TRUE(pool.submit(key, []() -> task<> { co_await sleep_for(20ms); },
+                                {.while_suspended = suspension::interleave}));
+    EXPECT_TRUE(pool.async("a",
+                           [&] {
+                               fill(pool, "a");
+                               return bool(pool.submit("a", [] {}));
+                           })
+                    .get());
 }
 
 // --- Holds of coroutines ---------------------------------------------------------------------------------------------
@@ -301,19 +286,44 @@ TEST(Regression_coroutine, its_wait_is_not_held_against_a_key_that_it_no_longer_
     EXPECT_EQ(result.get(), 1);
 }
 
-TEST(Regression_future, one_whose_await_was_refused_stays_valid) {
+TEST(Regression_coroutine, a_hold_released_in_the_job_that_it_waits_for_lets_that_wait_for_its_key) {
+    for (int round = 0; round < 100; ++round) {
+        task_pool pool({.threads = 2});
+        held kept;
+        const auto make = [](held& to, task_pool& on) -> task<int> {
+            to = (co_await this_job()).hold();
+            co_return co_await on.run("b", [&] {
+                to.release();
+                return on.async("a", [] { return 1; }).get();
+            });
+        };
+        EXPECT_EQ(pool.spawn("a", make(kept, pool), {.while_suspended = suspension::interleave}).get(), 1);
+    }
+}
+
+TEST(Regression_coroutine, a_key_that_an_ended_one_is_released_from_is_as_old_as_its_oldest_job) {
     task_pool pool({.threads = 1});
-    auto result = pool.spawn("a", [](task_pool& on) -> task<bool> {
-        auto own = on.async("a", [] { return 1; });
-        bool refused = false;
-        try {
-            co_await std::move(own);
-        } catch (const deadlock_error&) {
-            refused = true;
-        }
-        co_return refused&& own.valid(); // NOLINT(bugprone-use-after-move): that is what is asked
-    }(pool));
-    EXPECT_TRUE(result.get());
+    held kept;
+    std::vector<std::string> order;
+    const auto make = [](held& to) -> task<> { to = (co_await this_job()).hold(); };
+    pool.spawn("key", make(kept)).get();
+    EXPECT_TRUE(eventually([&] { return pool.stats().suspended_lanes == 1; }));
+    ASSERT_TRUE(pool.submit("key", [&] { order.emplace_back("old"); }));
+    let_ticks_pass();
+    gate busy;
+    const opener opens(busy);
+    std::latch begun(1);
+    ASSERT_TRUE(pool.submit("busy", [&] {
+        begun.count_down();
+        busy.wait();
+    }));
+    begun.wait();
+    kept.release();
+    for (int i = 0; i < 10; ++i)
+        ASSERT_TRUE(pool.submit("other-" + std::to_string(i), [&] { order.emplace_back("young"); }));
+    busy.open();
+    pool.drain();
+    EXPECT_EQ(order.front(), "old");
 }
 
 } // namespace

@@ -146,6 +146,7 @@ struct job_source {
     lane* accepted_in = nullptr;                              // set by the core before it calls store
     bool was_accepted = false; // when it was set a time for: closing is past it, and it has been counted
     bool tries_again = false;  // a refusal for want of room is not the last word
+    bool exists = false;       // its state does, whether it is accepted or not: the pool's capacity cannot bound it
 };
 
 template <class Key, class F>

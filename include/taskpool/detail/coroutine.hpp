@@ -23,8 +23,7 @@ class task;
 
 namespace detail {
 
-// --- The compiled side
-// ------------------------------------------------------------------------------------------------
+// --- The compiled side -----------------------------------------------------------------------------------------------
 
 /// Room for a coroutine_job in a promise, so that a spawned coroutine allocates nothing but its frame.
 inline constexpr std::size_t coroutine_job_size = 176;
@@ -66,8 +65,7 @@ class TASKPOOL_EXPORT meeting {
     std::byte room_[1]; // no atomics in this header
 };
 
-// --- Awaiting what belongs to others
-// ------------------------------------------------------------------------------------
+// --- Awaiting what belongs to others ---------------------------------------------------------------------------------
 
 template <class T>
 concept lane_aware = requires { typename std::remove_cvref_t<T>::is_lane_aware; };
@@ -181,8 +179,7 @@ class foreign_awaiter {
     meeting ends_meet_;
 };
 
-// --- Promises
-// ---------------------------------------------------------------------------------------------------------
+// --- Promises --------------------------------------------------------------------------------------------------------
 
 class task_promise_base {
   public:

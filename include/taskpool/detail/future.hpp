@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What future.hpp, task.hpp and task_pool.hpp share: the state of a result, who waits for it, and calls whose state
-// lies where the caller wants it. Nothing here is for users.
+// lies where the caller wants it. Nothing here is for users. Longer than 400 lines, as what follows a result is a call.
 #pragma once
 
 #include <coroutine>
@@ -74,15 +74,6 @@ class TASKPOOL_EXPORT future_core {
     /// until it says false; whether it never did.
     bool each_before(void* self, bool (*visit)(void* self, const lane* where)) const;
 
-    // A job that waits for room, until it is in its lane:
-    /// It is tried now. What to end it with instead, if it was refused meanwhile.
-    std::exception_ptr begin_attempt() const noexcept;
-    void end_attempt_without_room() const noexcept;
-    /// The pool in which this one's job, or the first of those that it follows, has found no room yet; or null.
-    const pool_core* room_wanted_in() const noexcept;
-    /// That job is to be tried no more. False when it has found room.
-    bool refuse(const std::exception_ptr& error) const noexcept;
-
     /// The job's pool and lane, or null. Valid until ready.
     const pool_core* pool() const noexcept { return pool_; }
     const lane* where() const noexcept { return lane_; }
@@ -93,12 +84,10 @@ class TASKPOOL_EXPORT future_core {
   private:
     struct parts;
     parts& own() const noexcept;
-    template <class F>
-    bool walk(F visit) const;
     bool remove(future_waiter& w) const noexcept;
 
     alignas(void*) mutable std::byte parts_[3 * sizeof(void*)]; // no atomics in this header
-    mutable std::exception_ptr error_;                          // written before ready, read after it
+    std::exception_ptr error_;                                  // written before ready, read after it
     pool_core* pool_ = nullptr;
     const lane* lane_ = nullptr;
     const dispose_function dispose_;
@@ -208,8 +197,7 @@ template <class Key, class F>
 using job_result = std::decay_t<decltype(call_in_job<Key>(std::declval<std::decay_t<F>&>(),
                                                           std::declval<const basic_job_context<Key>&>()))>;
 
-// --- Coroutines as waiters
-// --------------------------------------------------------------------------------------------
+// --- Coroutines as waiters -------------------------------------------------------------------------------------------
 
 /// The job of which a coroutine is a part, or null for a coroutine of somebody else's.
 template <class Promise>
@@ -235,7 +223,7 @@ class future_awaiter {
   public:
     using is_lane_aware = void;
 
-    explicit future_awaiter(future_ref<T>& state) noexcept : state_(state) {}
+    explicit future_awaiter(future_ref<T> state) noexcept : state_(std::move(state)) {}
 
     bool await_ready() const noexcept { return state_->is_ready(); }
     template <class Promise>
@@ -244,10 +232,10 @@ class future_awaiter {
         waiter_.coroutine = coroutine;
         return await_future(*state_, waiter_);
     }
-    T await_resume() { return std::exchange(state_, nullptr)->take(); }
+    T await_resume() { return state_->take(); }
 
   private:
-    future_ref<T>& state_; // of the future, which outlives the co_await, and keeps it if that throws
+    future_ref<T> state_;
     coroutine_waiter waiter_;
 };
 
@@ -255,8 +243,7 @@ class future_awaiter {
 /// a long chain of ends needs no stack.
 TASKPOOL_EXPORT void in_turn(delivery& what) noexcept;
 
-// --- Calls whose state lies where the caller wants it
-// -----------------------------------------------------------------
+// --- Calls whose state lies where the caller wants it ----------------------------------------------------------------
 
 /// A call as a job of a lane: state, callable and place in one object. The job in the lane is but a pointer to it.
 /// `Call` takes a context.
@@ -308,24 +295,19 @@ class job_call : public future_state<R>, public delivery {
 
     static bool attempt_to_submit(delivery& what) noexcept {
         auto& self = static_cast<job_call&>(what);
-        if (auto refused = self.begin_attempt()) {
-            self.end(std::move(refused));
-            return true;
-        }
         try {
             const auto make = [&self](lane&) { return pointer(&self); };
             job_source_of<Key, pointer, decltype(make)> source(make);
-            source.tries_again = true;
+            source.tries_again = source.exists = true;
             const auto answer = submit(*self.core_, *self.lane_, source, {}, {patience::none});
-            if (answer != submit_status::full) {
-                if (!answer)
-                    self.end(std::make_exception_ptr(job_rejected(answer)));
-                return true;
-            }
-        } catch (...) { // NOLINT(bugprone-empty-catch): std::bad_alloc for the lane's queue is no room
+            if (answer == submit_status::full)
+                return false;
+            if (!answer)
+                self.end(std::make_exception_ptr(job_rejected(answer)));
+        } catch (...) { // std::bad_alloc for the lane's queue
+            return false;
         }
-        self.end_attempt_without_room();
-        return false;
+        return true;
     }
 
     void run(const basic_job_context<Key>& context) {
@@ -355,8 +337,7 @@ class job_call : public future_state<R>, public delivery {
     lane* const lane_;
 };
 
-// --- future<T>::then
-// ---------------------------------------------------------------------------------------------------
+// --- future<T>::then -------------------------------------------------------------------------------------------------
 
 /// Runs a continuation with the value that it waited for.
 template <class Key, class T, class F>

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+// Waiting until a key, or all of them, have no work. Who takes the last of it away tells those who wait, if any do.
+#include <mutex>
+
+#include "manual.hpp"
+#include "pool_core.hpp"
+#include "wait_graph.hpp"
+
+namespace taskpool::detail {
+
+/// Some key, or the last one of the shard, has no work any more. REQUIRES: the shard's lock.
+void pool_core::tell_drainers_locked(shard& s) noexcept {
+    if (!s.idle_wanted && (!s.drained_wanted || s.is_busy_locked()))
+        return;
+    s.idle_wanted = s.drained_wanted = false;
+    tell_drainers();
+}
+
+void pool_core::tell_drainers() noexcept {
+    const std::lock_guard lock(quiet_);
+    ++quiet_epoch_;
+    quiet_changed_.notify_all();
+}
+bool pool_core::drain(patience wait) {
+    if (is_forked())
+        return true;
+    if (const running_job* const job = current_job(); job != nullptr && &job->core == this)
+        throw deadlock_error("drain() inside a job waits for the job itself, of key \"" + describe(job->in) + "\"",
+                             {describe(job->in)});
+    refuse_where_it_discards("drain()");
+    const job_wait waits(current_job(), {.for_pool = this}, wait.kind == patience::until_deadline);
+    return wait_until_drained(wait);
+}
+
+bool pool_core::wait_until_drained(patience wait) {
+    // Idle twice with nothing accepted in between: then all shards were idle at one moment.
+    const auto look = [&](std::uint64_t& accepted) {
+        bool idle = undelivered_.load(std::memory_order_acquire) == 0; // see retry_deliveries
+        accepted = 0;
+        for (auto& s : shards) {
+            const std::lock_guard lock(s.lock);
+            // relaxed, and before it is asked whether the shard is busy: if this is the same at the second look,
+            // nothing began between the question at the first look and this one. What was begun before an end that the
+            // first look saw is seen at the second (is_busy_locked acquires it).
+            accepted += s.accepted + s.work_begun.load(std::memory_order_relaxed);
+            const bool busy = s.is_busy_locked();
+            idle &= !busy;
+            s.drained_wanted = busy;
+        }
+        return idle;
+    };
+    if (manual)
+        return manual->wait(wait, nullptr, [&, accepted = std::uint64_t{0}]() mutable { return look(accepted); });
+    for (;;) {
+        std::unique_lock lock(quiet_);
+        const auto epoch = quiet_epoch_;
+        lock.unlock();
+        std::uint64_t first = 0;
+        std::uint64_t second = 0;
+        if (look(first)) {
+            if (look(second) && first == second)
+                return true;
+            continue;
+        }
+        lock.lock();
+        const auto changed = [&] { return quiet_epoch_ != epoch; };
+        if (wait.kind == patience::for_ever)
+            quiet_changed_.wait(lock, changed);
+        else if (!quiet_changed_.wait_until(lock, wait.deadline, changed))
+            return false;
+    }
+}
+
+bool pool_core::drain(const key_view& key, patience wait) {
+    if (is_forked())
+        return true;
+    const auto [s, hash] = place_of(key);
+    lane* l = nullptr;
+    bool needs_thread = true;
+    {
+        const std::lock_guard lock(s.lock);
+        const bool timed = has_timed_locked(s, key, hash);
+        l = timed ? &s.table.find_or_make_locked(key, hash, static_cast<std::uint16_t>(&s - shards.data()))
+                  : s.table.find_locked(key, hash);
+        if (l == nullptr || (l->state == lane_state::idle && !timed))
+            return true;
+        const std::lock_guard head_lock(l->head_lock);
+        needs_thread = l->state != lane_state::suspended || l->waiting() > 0 ||
+                       (l->extras != nullptr && l->extras->sleeps != nullptr); // a coroutine
+        ++l->pins;
+    }
+    struct unpin_at_end {
+        pool_core& core;
+        lane& l;
+        ~unpin_at_end() { core.unpin(l); }
+    } unpins{*this, *l};
+    const job_wait waits(current_job(), {.for_lane = l, .in = this, .needs_thread = needs_thread},
+                         wait.kind == patience::until_deadline);
+    if (manual)
+        return manual->wait(wait, l, [&, &s = s, hash = hash] {
+            const std::lock_guard lock(s.lock);
+            return l->state == lane_state::idle && !has_timed_locked(s, key, hash);
+        });
+    for (;;) {
+        std::unique_lock lock(quiet_);
+        const auto epoch = quiet_epoch_;
+        lock.unlock();
+        {
+            const std::lock_guard shard_lock(s.lock);
+            if (l->state == lane_state::idle && !has_timed_locked(s, key, hash))
+                return true;
+            s.idle_wanted = true;
+        }
+        lock.lock();
+        const auto changed = [&] { return quiet_epoch_ != epoch; };
+        if (wait.kind == patience::for_ever)
+            quiet_changed_.wait(lock, changed);
+        else if (!quiet_changed_.wait_until(lock, wait.deadline, changed))
+            return false;
+    }
+}
+} // namespace taskpool::detail
