@@ -64,6 +64,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     sync::atomic<bool> stopping{false}; // written under lifecycle_; jobs ask it
     sync::atomic<bool> forked{false};   // this is the child of a fork: every call returns at once
     sync::atomic<bool> pool_room_wanted{false};
+    std::size_t waiting_threads = 0; // of waits inside jobs; under the wait graph's mutex
 
     // --- Submitting (submit.cpp)
     submit_result submit(const key_view& key, job_source& job, const job_options& how, patience wait);

@@ -122,7 +122,9 @@ std::vector<std::string> wait_graph::keys_from(const lane& waiting) const {
 bool wait_graph::enter(pool_core& core, const lane& waiting, const target& what, bool holds_thread, bool has_deadline,
                        refusal& because) {
     const std::lock_guard lock(mutex_);
-    waits_.insert_or_assign(&waiting, wait{&core, what, holds_thread});
+    erase(waits_.find(&waiting)); // of a coroutine that has lent its key since
+    waits_.emplace(&waiting, wait{&core, what, holds_thread});
+    core.waiting_threads += holds_thread ? 1 : 0;
     try {
         if (!chain_ends(what)) {
             find_stuck();
@@ -133,24 +135,23 @@ bool wait_graph::enter(pool_core& core, const lane& waiting, const target& what,
                                                          : "jobs of these keys wait for each other";
             }
         }
-        const auto most_threads = static_cast<std::ptrdiff_t>(core.settings.max_threads);
+        const auto most_threads = core.settings.max_threads;
         if (because.why.empty() && holds_thread && !has_deadline && what.needs_thread &&
-            (what.in == &core || what.room_in == &core) && !is_over(what) &&
-            core.workers_at.blocked() + 1 >= most_threads) {
+            (what.in == &core || what.room_in == &core) && !is_over(what) && core.waiting_threads >= most_threads) {
             const auto threads = std::count_if(waits_.begin(), waits_.end(), [&](const auto& w) {
                 return w.second.core == &core && w.second.holds_thread && !is_over(w.second.what);
             });
-            if (threads >= most_threads) {
+            if (static_cast<std::size_t>(threads) >= most_threads) {
                 because.keys.push_back(core.describe(waiting));
                 because.why = "all threads of the pool would wait";
             }
         }
     } catch (...) {
-        waits_.erase(&waiting);
+        erase(waits_.find(&waiting));
         throw;
     }
     if (!because.why.empty() || has_deadline)
-        waits_.erase(&waiting);
+        erase(waits_.find(&waiting));
     return because.why.empty();
 }
 
@@ -169,7 +170,14 @@ void wait_graph::leave(const lane& waiting, const future_core* of) noexcept {
     const std::lock_guard lock(mutex_);
     const auto at = waits_.find(&waiting);
     if (at != waits_.end() && (of == nullptr || at->second.what.future == of))
-        waits_.erase(at);
+        erase(at);
+}
+
+void wait_graph::erase(waits::iterator at) noexcept {
+    if (at == waits_.end())
+        return;
+    at->second.core->waiting_threads -= at->second.holds_thread ? 1 : 0;
+    waits_.erase(at);
 }
 
 job_wait::job_wait(running_job* job, const wait_graph::target& what, bool has_deadline)

@@ -87,8 +87,11 @@ class wait_graph {
     static bool is_over(const target& what) noexcept;
     std::vector<std::string> keys_from(const lane& waiting) const;
 
+    using waits = std::unordered_map<const lane*, wait>;
+    void erase(waits::iterator at) noexcept;
+
     sync::mutex mutex_;
-    std::unordered_map<const lane*, wait> waits_; // under mutex_; by the waiting job's lane
+    waits waits_; // under mutex_; by the waiting job's lane
 };
 
 /// A wait inside a job, from before it begins to after it has ended: recorded, and its thread counted as blocked.
