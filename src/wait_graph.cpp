@@ -124,7 +124,7 @@ bool wait_graph::enter(pool_core& core, const lane& waiting, const target& what,
     const std::lock_guard lock(mutex_);
     erase(waits_.find(&waiting)); // of a coroutine that has lent its key since
     waits_.emplace(&waiting, wait{&core, what, holds_thread});
-    core.waiting_threads += holds_thread ? 1 : 0;
+    core.waiting_threads += holds_thread ? 1U : 0U;
     try {
         if (!chain_ends(what)) {
             find_stuck();
@@ -176,7 +176,7 @@ void wait_graph::leave(const lane& waiting, const future_core* of) noexcept {
 void wait_graph::erase(waits::iterator at) noexcept {
     if (at == waits_.end())
         return;
-    at->second.core->waiting_threads -= at->second.holds_thread ? 1 : 0;
+    at->second.core->waiting_threads -= at->second.holds_thread ? 1U : 0U;
     waits_.erase(at);
 }
 
