@@ -30,8 +30,11 @@ bool drain(pool_core& core, const key_view& key, patience wait) { return core.dr
 std::size_t cancel(pool_core& core, const key_view& key) { return core.cancel(key); }
 stop_report stop(pool_core& core) { return core.stop(); }
 
+bool pause(pool_core& core, const key_view& key) { return core.pause(key); }
+bool resume(pool_core& core, const key_view& key) { return core.resume(key); }
 std::size_t active_keys(const pool_core& core) noexcept { return core.active_keys(); }
 void visit_active_keys(pool_core& core, key_visitor visitor) { core.visit_active_keys(visitor); }
+void visit_paused_keys(pool_core& core, key_visitor visitor) { core.visit_paused_keys(visitor); }
 void visit_hottest_keys(pool_core& core, std::size_t most, key_visitor visitor) {
     if (!core.is_forked())
         core.hottest.visit(most, visitor);

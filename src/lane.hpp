@@ -7,7 +7,7 @@
 //                          |  ^
 //             job returned |  | last hold released, jobs wait      (none wait: suspended -> idle)
 //               but held   v  | or its coroutine can go on
-//                       suspended
+//                       suspended    (also a paused lane with jobs: from its worker's hands or a push, until resumed)
 //
 // A lane without jobs is *lingering* instead of idle while coroutines of it are suspended that let other jobs of the
 // key run (they are *detached*): it has work, so it is not forgotten; a push makes it active like an idle one.
@@ -134,7 +134,8 @@ struct lane {
     lane* next_ready = nullptr;
     chunk* tail = nullptr;
     std::uint16_t shard = 0; // constant
-    lane_state state : 6 = lane_state::idle;
+    lane_state state : 5 = lane_state::idle;
+    bool paused : 1 = false;       // no job starts (pause.cpp); written under both locks, like its twin at the head
     bool has_must_run : 1 = false; // a job with stop_action::run, or a resumption, was pushed since idle
     bool left_behind : 1 = false;  // went idle by a cancel, while in a queue or a worker's hands: still there
     std::uint8_t tail_index = at_inline_slot; // next slot to fill
@@ -149,6 +150,7 @@ struct lane {
     std::uint8_t head_index = at_inline_slot; // next slot to take
     bool has_job : 1 = false;                 // a job runs or is held
     bool room_wanted : 1 = false;             // a submitter sleeps until there is room
+    bool starts_none : 1 = false;             // it is paused
     sync::atomic<bool> cancelled{false};      // asks the current job to stop; read by it
     std::uint32_t pushed_seen = 0;
     sync::atomic<std::uint64_t> taken{0}; // since idle; the tail reads its low half

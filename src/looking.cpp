@@ -78,6 +78,7 @@ pool_stats pool_core::stats() const {
         all.rejected += s.rejected.load(std::memory_order_relaxed); // a figure by itself
         all.active_keys += s.active;
         all.suspended_lanes += s.suspended;
+        all.paused_keys += s.paused;
         left += s.timed;
     }
     if (manual)

@@ -176,15 +176,16 @@ void pool_core::begin_stop() noexcept {
         auto changes = s.table.changes_locked();
         for (std::size_t i = 0; i < s.table.places_locked().size(); ++i) {
             lane* const l = s.table.places_locked()[i];
-            if (l == nullptr || l->state == lane_state::idle)
+            if (l == nullptr || (l->state == lane_state::idle && !l->paused))
                 continue;
             cut_jobs cut;
             bool ready = false;
             {
                 const std::lock_guard lock(l->head_lock);
-                if (!l->has_must_run) // else the lane's workers tell the jobs apart
+                if (l->state != lane_state::idle && !l->has_must_run) // else the lane's workers tell the jobs apart
                     cut = cut_waiting_locked(s, *l);
-                ready = ask_to_stop_locked(s, *l);
+                ready = unpause_locked(s, *l);
+                ready |= ask_to_stop_locked(s, *l);
             }
             ++l->pins;
             s.lock.unlock();

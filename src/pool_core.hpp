@@ -4,11 +4,12 @@
 //   lane, lane_table   one key's FIFO; key -> lane           pool.cpp        start, close, cancel, stop
 //   ready_queue        ready lanes by age                    submit.cpp      submit, and waiting for room
 //   parking, worker    who runs, who sleeps                  suspension.cpp  lanes between two jobs
-//   room, gate         waiting for room; the pool's capacity drain.cpp       waiting until there is no work
-//   wait_graph         cycles of waits                       elastic.cpp     the keeper: clock, blocked workers,
-//   sweeping timers, timed_job  what happens at a time                looking.cpp     figures, keys, reports coroutine
-//   jobs that wait with no thread         fork            what fork() does to pools manual             a pool without
-//   threads, for tests     executors       what executors of other libraries need
+//   room, gate         waiting for room; the pool's capacity pause.cpp       keys none of whose jobs starts
+//   wait_graph         cycles of waits                       drain.cpp       waiting until there is no work
+//   timers, timed_job  what happens at a time                elastic.cpp     the keeper: clock, blocked workers
+//   coroutine          jobs that wait with no thread         looking.cpp     figures, keys, reports
+//   manual             a pool without threads, for tests     executors       what executors of others need
+//   fork               what fork() does to pools
 //
 // Order of locks: lifecycle_, the wait graph's, gate, one shard's, one lane's head. None is held while a handler, a job
 // or a job's destructor runs. A ready queue's, the room's, the timers', parking's and quiet_'s are taken last, and
@@ -88,6 +89,12 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     bool end_job_with_extras(lane& l, worker& by) noexcept;
     void deliver(delivery& what) noexcept;
     void postpone(delivery& what) noexcept; // to the next tick
+
+    // --- Paused keys (pause.cpp)
+    bool pause(const key_view& key);
+    bool resume(const key_view& key);
+    bool suspend_paused(lane& l) noexcept;
+    void visit_paused_keys(key_visitor visitor);
 
     // --- Jobs for later (timed_job.cpp)
     scheduled schedule(const key_view& key, job_source& job, const job_options& how, timers::time_point when,
@@ -169,6 +176,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     void discard_all(lane& l, cut_jobs& cut, discard_reason why) noexcept;
     bool ask_to_stop_locked(shard& s, lane& l) noexcept;
     void request_stops(lane& l) noexcept;
+    bool unpause_locked(shard& s, lane& l) noexcept;
     bool resume_locked(shard& s, lane& l, job_extras& e) noexcept;
     static bool can_detach(const job_extras& e) noexcept;
     void retry_resumptions() noexcept;

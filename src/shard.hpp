@@ -20,6 +20,7 @@ struct alignas(64) shard {
     std::uint32_t budget = 0;    // jobs that may be accepted before asking the gate
     std::uint32_t active = 0;    // lanes that are not idle ...
     std::uint32_t suspended = 0; // ... of which are held with no worker
+    std::uint32_t paused = 0;    // lanes that were paused
     std::uint32_t timed = 0;     // jobs that wait for their time, but for those that repeat
     lane_table table;
     std::uint64_t accepted = 0;

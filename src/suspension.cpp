@@ -41,6 +41,8 @@ cut_jobs pool_core::cut_waiting_locked(shard& s, lane& l) noexcept {
     if (!l.has_job && l.state == lane_state::active) {
         l.left_behind = true;
         go_idle_locked(s, l);
+    } else if (!l.has_job && l.state == lane_state::suspended) {
+        go_idle_locked(s, l); // paused
     }
     return cut;
 }
@@ -170,8 +172,8 @@ bool pool_core::resume_locked(shard& s, lane& l, job_extras& e) noexcept {
     e.resumes = false;
     if (l.state != lane_state::lingering)
         return false;
-    l.state = lane_state::active;
-    return !l.left_behind;
+    l.state = l.paused ? lane_state::suspended : lane_state::active;
+    return !l.paused && !l.left_behind;
 }
 
 void pool_core::resume(job_extras& e) noexcept {

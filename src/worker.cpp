@@ -188,6 +188,12 @@ bool worker::next(lane& l, job_slot& job, std::uint64_t& number) noexcept {
                 return false;
             continue;
         }
+        if (l.starts_none) {
+            l.head_lock.unlock();
+            if (core.suspend_paused(l))
+                return false;
+            continue;
+        }
         const tick age = front->submitted;
         if (MakesWay && should_yield(age)) {
             l.head_lock.unlock();

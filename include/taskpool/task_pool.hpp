@@ -407,6 +407,15 @@ class basic_task_pool {
     /// many were discarded. New jobs are welcome at once.
     std::size_t cancel(key_view key) { return detail::cancel(*core_, view(key)); }
 
+    /// From now on no job of the key starts, until resume(key) or stop(). The one that runs or is held goes on to its
+    /// end. Jobs are accepted as ever, up to the lane's capacity; drain() waits for them, so somebody has to resume the
+    /// key. False when it was paused already, or the pool is stopping. A paused key keeps its lane, also while it has
+    /// no work. Throws std::bad_alloc.
+    bool pause(key_view key) { return detail::pause(*core_, view(key)); }
+
+    /// Lets the key's jobs start again, in their order. False when it was not paused.
+    bool resume(key_view key) { return detail::resume(*core_, view(key)); }
+
     /// Refuses new jobs, wakes submitters that wait, asks running and held jobs to stop, discards those that wait (or
     /// runs them: job_options::on_stop), waits until all have ended, joins the threads. Idempotent; a second caller
     /// waits for the first and gets the same report. Throws deadlock_error inside a job of this pool, having done
@@ -417,6 +426,17 @@ class basic_task_pool {
 
     /// How many keys have work: waiting, running or held.
     std::size_t active_keys() const noexcept { return detail::active_keys(*core_); }
+
+    /// The keys that are paused, in no particular order.
+    std::vector<Key> paused_keys() const {
+        std::vector<Key> keys;
+        detail::visit_paused_keys(*core_,
+                                  {[](void* self, const void* key, std::uint64_t, std::uint64_t) {
+                                       static_cast<std::vector<Key>*>(self)->push_back(*static_cast<const Key*>(key));
+                                   },
+                                   &keys});
+        return keys;
+    }
 
     /// Counters, gauges and histograms. A few microseconds; not for a hot loop.
     pool_stats stats() const { return detail::stats(*core_); }

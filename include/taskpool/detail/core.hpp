@@ -300,8 +300,11 @@ TASKPOOL_EXPORT bool drain(pool_core& core, const key_view& key, patience wait);
 TASKPOOL_EXPORT std::size_t cancel(pool_core& core, const key_view& key);
 TASKPOOL_EXPORT stop_report stop(pool_core& core);
 
+TASKPOOL_EXPORT bool pause(pool_core& core, const key_view& key);
+TASKPOOL_EXPORT bool resume(pool_core& core, const key_view& key);
 TASKPOOL_EXPORT std::size_t active_keys(const pool_core& core) noexcept;
 TASKPOOL_EXPORT void visit_active_keys(pool_core& core, key_visitor visitor);
+TASKPOOL_EXPORT void visit_paused_keys(pool_core& core, key_visitor visitor);
 TASKPOOL_EXPORT void visit_hottest_keys(pool_core& core, std::size_t most, key_visitor visitor);
 TASKPOOL_EXPORT pool_stats stats(const pool_core& core);
 

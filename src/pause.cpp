@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// Paused keys. A worker that finds its lane paused when it would take the next job suspends it; a push to a paused lane
+// that was idle suspends it, too. So such a lane lies in no queue, and is suspended without a current job.
+//
+// A paused lane is pinned: it is not forgotten though it may be idle.
+#include <mutex>
+
+#include "pool_core.hpp"
+
+namespace taskpool::detail {
+
+bool pool_core::pause(const key_view& key) {
+    if (is_forked())
+        return false;
+    const auto [s, hash] = place_of(key);
+    const std::lock_guard shard_lock(s.lock);
+    if (s.frozen)
+        return false;
+    lane& l = s.table.find_or_make_locked(key, hash, static_cast<std::uint16_t>(&s - shards.data()));
+    if (l.paused)
+        return false;
+    const std::lock_guard lock(l.head_lock);
+    l.paused = l.starts_none = true;
+    ++l.pins;
+    ++s.paused;
+    return true;
+}
+
+bool pool_core::resume(const key_view& key) {
+    if (is_forked())
+        return false;
+    const auto [s, hash] = place_of(key);
+    lane* l = nullptr;
+    bool ready = false;
+    tick age = 0;
+    {
+        const std::lock_guard shard_lock(s.lock);
+        l = s.table.find_locked(key, hash);
+        if (l == nullptr || !l->paused)
+            return false;
+        const std::lock_guard lock(l->head_lock);
+        ready = unpause_locked(s, *l);
+        if (const job_slot* const front = ready ? l->front_locked() : nullptr)
+            age = front->submitted;
+        ++l->pins;
+    }
+    if (ready)
+        enqueue(*l, age);
+    unpin(*l);
+    return true;
+}
+
+/// Whether the caller must queue the lane. REQUIRES: both locks.
+bool pool_core::unpause_locked(shard& s, lane& l) noexcept {
+    if (!l.paused)
+        return false;
+    l.paused = l.starts_none = false;
+    --l.pins;
+    --s.paused;
+    if (l.has_job || l.state != lane_state::suspended)
+        return false; // its worker, or who holds it, goes on with it; or there is no work
+    l.state = lane_state::active;
+    return !l.left_behind;
+}
+
+/// For the lane's worker, which is to take a job: gives the lane up, unless it is paused no longer.
+bool pool_core::suspend_paused(lane& l) noexcept {
+    const std::lock_guard shard_lock(shard_of(l).lock);
+    if (!l.paused)
+        return false;
+    l.left_behind = false;
+    if (l.state == lane_state::active) // else its jobs were cut out; and others may have come, and suspended it
+        l.state = lane_state::suspended;
+    return true;
+}
+
+void pool_core::visit_paused_keys(key_visitor visitor) {
+    if (is_forked())
+        return;
+    for (auto& s : shards) {
+        const std::lock_guard lock(s.lock);
+        for (const lane* const l : s.table.places_locked())
+            if (l != nullptr && l->paused)
+                visitor.visit(visitor.self, maker.key_of(*l), 0, 0);
+    }
+}
+
+} // namespace taskpool::detail
