@@ -407,10 +407,10 @@ class basic_task_pool {
     /// many were discarded. New jobs are welcome at once.
     std::size_t cancel(key_view key) { return detail::cancel(*core_, view(key)); }
 
-    /// From now on no job of the key starts, until resume(key) or stop(). The one that runs or is held goes on to its
-    /// end. Jobs are accepted as ever, up to the lane's capacity; drain() waits for them, so somebody has to resume the
-    /// key. False when it was paused already, or the pool is stopping. A paused key keeps its lane, also while it has
-    /// no work. Throws std::bad_alloc.
+    /// From now on no job of the key starts, until resume(key) or stop(). The one that runs (a worker may have taken it
+    /// just now) or is held goes on to its end. Jobs are accepted as ever, up to the lane's capacity; drain() waits for
+    /// them, so somebody has to resume the key. False when it was paused already, or the pool is stopping. A paused key
+    /// keeps its lane, also while it has no work. Throws std::bad_alloc.
     bool pause(key_view key) { return detail::pause(*core_, view(key)); }
 
     /// Lets the key's jobs start again, in their order. False when it was not paused.

@@ -302,7 +302,7 @@ TEST(Regression_coroutine, a_hold_released_in_the_job_that_it_waits_for_lets_tha
 }
 
 TEST(Regression_coroutine, a_key_that_an_ended_one_is_released_from_is_as_old_as_its_oldest_job) {
-    task_pool pool({.threads = 1});
+    task_pool pool({.threads = 1, .max_threads = 1});
     held kept;
     std::vector<std::string> order;
     const auto make = [](held& to) -> task<> { to = (co_await this_job()).hold(); };

@@ -508,7 +508,7 @@ TEST(Sleep, ends_at_once_when_the_key_is_cancelled) {
 }
 
 TEST(Yield, lets_older_work_go_first) {
-    task_pool pool({.threads = 1});
+    task_pool pool({.threads = 1, .max_threads = 1});
     journal<std::string> order;
     gate busy;
     const opener opens(busy);

@@ -114,7 +114,7 @@ void until_call_waits(task_pool& pool) {
 // stop: one that has not begun is discarded; one that is suspended is asked to stop, its sleep ends at once, and it
 // runs to its end, for which stop() waits
 void spawn_stop(suspension mode) {
-    task_pool pool({.threads = 1});
+    task_pool pool({.threads = 1, .max_threads = 1}); // so that what is busy is not replaced
     std::atomic<bool> began = false, second_began = false;
     gate busy;
     const opener opens(busy);
@@ -153,7 +153,7 @@ void spawn_drain(suspension mode) {
 
 // cancel(key): as stop does, for that key; the jobs after it are not asked to stop
 void spawn_cancel_key(suspension mode) {
-    task_pool pool({.threads = 1});
+    task_pool pool({.threads = 1, .max_threads = 1}); // so that what is busy is not replaced
     std::atomic<bool> began = false, second_began = false, other_began = false;
     auto suspended = pool.spawn("key", sleep_for_ever(began), {.while_suspended = mode});
     auto other = pool.spawn("other", sleep_for_ever(other_began), {.while_suspended = mode});
@@ -216,7 +216,7 @@ void spawn_pool_destroyed(suspension mode) {
     future<bool> suspended, waiting;
     {
         gate busy;
-        task_pool pool({.threads = 1});
+        task_pool pool({.threads = 1, .max_threads = 1});
         suspended = pool.spawn("key", sleep_for_ever(began), {.while_suspended = mode});
         until_suspended(pool, mode, [&] { return began.load(); });
         occupy(pool, "other", busy);
