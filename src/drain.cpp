@@ -21,6 +21,28 @@ void pool_core::tell_drainers() noexcept {
     ++quiet_epoch_;
     quiet_changed_.notify_all();
 }
+
+/// Waits until `is_quiet` says so, a look that asks to be told of changes where it says no. False when the time is up.
+/// `wanted`: the lane that is waited for, or null.
+template <class Look>
+bool pool_core::wait_until_quiet(patience wait, const lane* wanted, Look is_quiet) {
+    if (manual)
+        return manual->wait(wait, wanted, is_quiet);
+    for (;;) {
+        std::unique_lock lock(quiet_);
+        const auto epoch = quiet_epoch_;
+        lock.unlock();
+        if (is_quiet())
+            return true;
+        lock.lock();
+        const auto changed = [&] { return quiet_epoch_ != epoch; };
+        if (wait.kind == patience::for_ever)
+            quiet_changed_.wait(lock, changed);
+        else if (!quiet_changed_.wait_until(lock, wait.deadline, changed))
+            return false;
+    }
+}
+
 bool pool_core::drain(patience wait) {
     if (is_forked())
         return true;
@@ -49,26 +71,14 @@ bool pool_core::wait_until_drained(patience wait) {
         }
         return idle;
     };
-    if (manual)
-        return manual->wait(wait, nullptr, [&, accepted = std::uint64_t{0}]() mutable { return look(accepted); });
-    for (;;) {
-        std::unique_lock lock(quiet_);
-        const auto epoch = quiet_epoch_;
-        lock.unlock();
+    return wait_until_quiet(wait, nullptr, [&] {
         std::uint64_t first = 0;
         std::uint64_t second = 0;
-        if (look(first)) {
+        while (look(first))
             if (look(second) && first == second)
                 return true;
-            continue;
-        }
-        lock.lock();
-        const auto changed = [&] { return quiet_epoch_ != epoch; };
-        if (wait.kind == patience::for_ever)
-            quiet_changed_.wait(lock, changed);
-        else if (!quiet_changed_.wait_until(lock, wait.deadline, changed))
-            return false;
-    }
+        return false;
+    });
 }
 
 bool pool_core::drain(const key_view& key, patience wait) {
@@ -86,7 +96,7 @@ bool pool_core::drain(const key_view& key, patience wait) {
             return true;
         const std::lock_guard head_lock(l->head_lock);
         needs_thread = l->state != lane_state::suspended || l->waiting() > 0 ||
-                       (l->extras != nullptr && l->extras->sleeps != nullptr); // a coroutine
+                       (l->extras != nullptr && l->extras->is_coroutine());
         ++l->pins;
     }
     struct unpin_at_end {
@@ -96,27 +106,13 @@ bool pool_core::drain(const key_view& key, patience wait) {
     } unpins{*this, *l};
     const job_wait waits(current_job(), {.for_lane = l, .in = this, .needs_thread = needs_thread},
                          wait.kind == patience::until_deadline);
-    if (manual)
-        return manual->wait(wait, l, [&, &s = s, hash = hash] {
-            const std::lock_guard lock(s.lock);
-            return l->state == lane_state::idle && !has_timed_locked(s, key, hash);
-        });
-    for (;;) {
-        std::unique_lock lock(quiet_);
-        const auto epoch = quiet_epoch_;
-        lock.unlock();
-        {
-            const std::lock_guard shard_lock(s.lock);
-            if (l->state == lane_state::idle && !has_timed_locked(s, key, hash))
-                return true;
-            s.idle_wanted = true;
-        }
-        lock.lock();
-        const auto changed = [&] { return quiet_epoch_ != epoch; };
-        if (wait.kind == patience::for_ever)
-            quiet_changed_.wait(lock, changed);
-        else if (!quiet_changed_.wait_until(lock, wait.deadline, changed))
-            return false;
-    }
+    return wait_until_quiet(wait, l, [&, &s = s, hash = hash] {
+        const std::lock_guard lock(s.lock);
+        if (l->state == lane_state::idle && !has_timed_locked(s, key, hash))
+            return true;
+        s.idle_wanted = true;
+        return false;
+    });
 }
+
 } // namespace taskpool::detail

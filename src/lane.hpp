@@ -108,6 +108,8 @@ struct job_extras {
     job_extras* next = nullptr;
     job_extras* previous = nullptr;
     std::stop_source stop{std::nostopstate}; // has a state from the first stop_token() on
+
+    bool is_coroutine() const noexcept { return sleeps != nullptr; }
 };
 
 bool stop_requested(const job_extras& e) noexcept;
@@ -191,6 +193,13 @@ struct lane {
 
     /// Ends the current job. Returns its extras, if any, to be ended under no lock. REQUIRES: head_lock.
     job_extras* end_job_locked() noexcept;
+
+    /// It has work now, and lies in no worker's hands unless it was left behind. Whether the caller must queue it: not
+    /// where it still has its place, or is paused. REQUIRES: the shard's lock.
+    bool become_active_locked() noexcept {
+        state = paused ? lane_state::suspended : lane_state::active;
+        return !paused && !left_behind;
+    }
 
     /// Frees the last chunk and begins anew. REQUIRES: the shard's lock; no jobs; ownership, or head_lock, too.
     void rewind_locked() noexcept;

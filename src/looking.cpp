@@ -27,15 +27,30 @@ std::size_t pool_core::active_keys() const noexcept {
     return count;
 }
 
+/// Shows the keys of a shard's lanes that are wanted. REQUIRES: its lock.
+template <class Wanted>
+void pool_core::visit_lanes_locked(const shard& s, key_visitor visitor, Wanted wanted) const {
+    for (const lane* const l : s.table.places_locked())
+        if (l != nullptr && wanted(*l))
+            visitor.visit(visitor.self, maker.key_of(*l), 0, 0);
+}
+
+void pool_core::visit_paused_keys(key_visitor visitor) {
+    if (is_forked())
+        return;
+    for (auto& s : shards) {
+        const std::lock_guard lock(s.lock);
+        visit_lanes_locked(s, visitor, [](const lane& l) { return l.paused; });
+    }
+}
+
 /// The keys with work, those included for which jobs only wait for their time.
 void pool_core::visit_active_keys(key_visitor visitor) {
     if (is_forked())
         return;
     for (auto& s : shards) {
         const std::lock_guard lock(s.lock);
-        for (const lane* const l : s.table.places_locked())
-            if (l != nullptr && l->state != lane_state::idle)
-                visitor.visit(visitor.self, maker.key_of(*l), 0, 0);
+        visit_lanes_locked(s, visitor, [](const lane& l) { return l.state != lane_state::idle; });
         visit_timed_keys_locked(s, visitor);
     }
 }

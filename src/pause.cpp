@@ -42,11 +42,11 @@ bool pool_core::resume(const key_view& key) {
         ready = unpause_locked(s, *l);
         if (const job_slot* const front = ready ? l->front_locked() : nullptr)
             age = front->submitted;
-        ++l->pins;
     }
     if (ready)
-        enqueue(*l, age);
-    unpin(*l);
+        enqueue(*l, age); // ours since it is active and in no queue
+    else if (clock.asleep())
+        poke_keeper(); // it may be idle, and to be swept
     return true;
 }
 
@@ -59,8 +59,7 @@ bool pool_core::unpause_locked(shard& s, lane& l) noexcept {
     --s.paused;
     if (l.has_job || l.state != lane_state::suspended)
         return false; // its worker, or who holds it, goes on with it; or there is no work
-    l.state = lane_state::active;
-    return !l.left_behind;
+    return l.become_active_locked();
 }
 
 /// For the lane's worker, which is to take a job: gives the lane up, unless it is paused no longer.
@@ -72,17 +71,6 @@ bool pool_core::suspend_paused(lane& l) noexcept {
     if (l.state == lane_state::active) // else its jobs were cut out; and others may have come, and suspended it
         l.state = lane_state::suspended;
     return true;
-}
-
-void pool_core::visit_paused_keys(key_visitor visitor) {
-    if (is_forked())
-        return;
-    for (auto& s : shards) {
-        const std::lock_guard lock(s.lock);
-        for (const lane* const l : s.table.places_locked())
-            if (l != nullptr && l->paused)
-                visitor.visit(visitor.self, maker.key_of(*l), 0, 0);
-    }
 }
 
 } // namespace taskpool::detail

@@ -195,7 +195,11 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     std::size_t cancel_timed(shard& s, const key_view& key, std::uint32_t hash);
     bool has_key(const timed_job& t, const key_view& key) const;
     bool has_timed_locked(const shard& s, const key_view& key, std::uint32_t hash) const;
+    template <class Wanted>
+    void visit_lanes_locked(const shard& s, key_visitor visitor, Wanted wanted) const;
     void visit_timed_keys_locked(const shard& s, key_visitor visitor) const;
+    template <class Look>
+    bool wait_until_quiet(patience wait, const lane* wanted, Look is_quiet);
     void tell_drainers_locked(shard& s) noexcept;
     void tell_drainers() noexcept;
 

@@ -146,8 +146,7 @@ pool_core::attempt pool_core::push_locked(shard& s, lane& l, job_source& job, co
     s.accepted += job.was_accepted ? 0 : 1;
     if (l.state < lane_state::active) {
         s.active += l.state == lane_state::idle ? 1 : 0;
-        l.state = l.paused ? lane_state::suspended : lane_state::active;
-        ready = !l.paused && !l.left_behind; // else it still has its place
+        ready = l.become_active_locked();
     }
     return attempt::accepted;
 }

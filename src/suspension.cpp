@@ -38,11 +38,10 @@ cut_jobs pool_core::cut_waiting_locked(shard& s, lane& l) noexcept {
     const auto discarded = cut.count - cut.resumptions;
     s.discarded += discarded;
     s.budget += discarded;
-    if (!l.has_job && l.state == lane_state::active) {
-        l.left_behind = true;
+    if (!l.has_job && l.state >= lane_state::active) {
+        if (l.state == lane_state::active) // else it is paused, and suspended
+            l.left_behind = true;
         go_idle_locked(s, l);
-    } else if (!l.has_job && l.state == lane_state::suspended) {
-        go_idle_locked(s, l); // paused
     }
     return cut;
 }
@@ -58,6 +57,7 @@ void pool_core::go_idle_locked(shard& s, lane& l) noexcept {
     --s.active;
     tell_drainers_locked(s);
 }
+
 void pool_core::release_hold(job_extras& e) noexcept {
     if (is_forked())
         return;
@@ -75,8 +75,8 @@ void pool_core::release_hold(job_extras& e) noexcept {
         if (l.state != lane_state::suspended || (e.holds > 0 && !can_detach(e)))
             return; // the job has not returned, or others hold it
         --s.suspended;
-        if (e.sleeps != nullptr) {
-            ready = true; // a coroutine: a worker ends it, or detaches it (worker::take_up)
+        if (e.is_coroutine()) {
+            ready = true; // a worker ends it, or detaches it (worker::take_up)
         } else {
             ended = l.end_job_locked();
             ++s.finished_held;
@@ -170,10 +170,7 @@ bool pool_core::resume_locked(shard& s, lane& l, job_extras& e) noexcept {
         return false;
     }
     e.resumes = false;
-    if (l.state != lane_state::lingering)
-        return false;
-    l.state = l.paused ? lane_state::suspended : lane_state::active;
-    return !l.paused && !l.left_behind;
+    return l.state == lane_state::lingering && l.become_active_locked();
 }
 
 void pool_core::resume(job_extras& e) noexcept {
@@ -215,6 +212,7 @@ void pool_core::retry_resumptions() noexcept {
         s.lock.unlock();
     }
 }
+
 // --- Deliveries ------------------------------------------------------------------------------------------------------
 
 void pool_core::deliver(delivery& what) noexcept {
@@ -270,4 +268,5 @@ bool pool_core::retry_deliveries() noexcept {
     }
     return first_delivery_ != nullptr;
 }
+
 } // namespace taskpool::detail

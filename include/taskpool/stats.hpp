@@ -37,7 +37,7 @@ struct pool_stats {
     std::size_t waiting = 0;         ///< Jobs that wait in lanes, suspended coroutines that lent their lane included.
     std::size_t timers = 0;          ///< Jobs that wait for their time, repeating ones included.
     std::size_t running = 0;         ///< Jobs that a thread runs now.
-    std::size_t active_keys = 0;     ///< Keys with work: ready, running or suspended.
+    std::size_t active_keys = 0;     ///< Keys with work: ready, running, suspended or paused.
     std::size_t ready_lanes = 0;     ///< Lanes that wait for a worker.
     std::size_t suspended_lanes = 0; ///< Lanes that are held with no thread.
     std::size_t paused_keys = 0;     ///< Keys that are paused, with or without work.

@@ -394,11 +394,7 @@ class basic_task_pool {
         drain_report<Key> report;
         if (detail::drain(*core_, detail::patience_for(time)))
             return report;
-        detail::visit_active_keys(*core_, {[](void* self, const void* key, std::uint64_t, std::uint64_t) {
-                                               static_cast<drain_report<Key>*>(self)->keys.push_back(
-                                                   *static_cast<const Key*>(key));
-                                           },
-                                           &report});
+        detail::visit_active_keys(*core_, collector(report.keys));
         report.drained = false;
         return report;
     }
@@ -430,11 +426,7 @@ class basic_task_pool {
     /// The keys that are paused, in no particular order.
     std::vector<Key> paused_keys() const {
         std::vector<Key> keys;
-        detail::visit_paused_keys(*core_,
-                                  {[](void* self, const void* key, std::uint64_t, std::uint64_t) {
-                                       static_cast<std::vector<Key>*>(self)->push_back(*static_cast<const Key*>(key));
-                                   },
-                                   &keys});
+        detail::visit_paused_keys(*core_, collector(keys));
         return keys;
     }
 
@@ -477,6 +469,13 @@ class basic_task_pool {
     // REQUIRES: `key` outlives the result, which points at it.
     detail::key_view view(const std::remove_reference_t<key_view>& key) const {
         return {&key, static_cast<std::uint64_t>(hash_(key))};
+    }
+
+    static detail::key_visitor collector(std::vector<Key>& keys) noexcept {
+        return {[](void* self, const void* key, std::uint64_t, std::uint64_t) {
+                    static_cast<std::vector<Key>*>(self)->push_back(*static_cast<const Key*>(key));
+                },
+                &keys};
     }
 
     /// Hands a coroutine's frame to the pool, if it is accepted.

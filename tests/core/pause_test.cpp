@@ -1,11 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
 // Paused keys, and what becomes of them in each event: the row of pause() in docs/waiting.md, cell by cell.
+#include <optional>
+
 #include <taskpool/testing.hpp>
 
 #include "testing.hpp"
 
 namespace taskpool::testing {
 namespace {
+
+/// The next job of the paused "key" does not start, until it is resumed.
+template <class T>
+T wait_until_resumed(task_pool& pool, future<T> next) {
+    EXPECT_TRUE(for_a_while([&] { return !next.is_ready(); }));
+    EXPECT_TRUE(pool.resume("key"));
+    return next.get();
+}
+
+/// Pauses and resumes "key" all the time, on a thread of its own, until it is destroyed.
+class restless {
+  public:
+    explicit restless(task_pool& pool)
+        : thread_([&pool](const std::stop_token& stop) {
+              while (!stop.stop_requested()) {
+                  pool.pause("key");
+                  pool.resume("key");
+              }
+          }) {}
+
+  private:
+    std::jthread thread_;
+};
 
 TEST(Pause, no_job_of_the_key_starts_until_it_is_resumed) {
     task_pool pool({.threads = 2});
@@ -39,9 +64,7 @@ TEST(Pause, the_running_job_goes_on_and_the_next_one_waits) {
     EXPECT_TRUE(pool.pause("key"));
     busy.open();
     pool.async("other", [] {}).get(); // by the only thread, which has given the key up
-    EXPECT_TRUE(for_a_while([&] { return !next.is_ready(); }));
-    EXPECT_TRUE(pool.resume("key"));
-    next.get();
+    wait_until_resumed(pool, std::move(next));
     EXPECT_TRUE(ran);
 }
 
@@ -161,9 +184,7 @@ TEST(Matrix_pause, cancel_key) {
     pool.drain(); // nothing is left
     EXPECT_EQ(pool.stats().paused_keys, 1U);
     auto later = pool.async("key", [] {});
-    EXPECT_TRUE(for_a_while([&] { return !later.is_ready(); })); // a cancel resumes nothing
-    pool.resume("key");
-    later.get();
+    wait_until_resumed(pool, std::move(later)); // a cancel resumes nothing
 }
 
 TEST(Matrix_pause, job_throws) {
@@ -174,9 +195,7 @@ TEST(Matrix_pause, job_throws) {
     }));
     auto next = pool.async("key", [] {});
     EXPECT_TRUE(eventually([&] { return pool.stats().failed == 1; }));
-    EXPECT_TRUE(for_a_while([&] { return !next.is_ready(); }));
-    pool.resume("key");
-    next.get();
+    wait_until_resumed(pool, std::move(next));
 }
 
 TEST(Matrix_pause, lane_full) {
@@ -234,15 +253,9 @@ TEST(Matrix_pause, pool_destroyed) {
 
 TEST(Matrix_pause, key_submitted_to_meanwhile_from_many_threads) {
     constexpr int jobs = 2000;
-    std::atomic<bool> ends = false;
     std::array<int, 4> last{};
     task_pool pool({.threads = 2});
-    std::thread pauses([&] {
-        while (!ends) {
-            pool.pause("key");
-            pool.resume("key");
-        }
-    });
+    std::optional<restless> pauses(pool);
     std::vector<std::thread> producers;
     int ran = 0;
     for (int p = 0; p < 4; ++p)
@@ -255,8 +268,7 @@ TEST(Matrix_pause, key_submitted_to_meanwhile_from_many_threads) {
         });
     for (auto& producer : producers)
         producer.join();
-    ends = true;
-    pauses.join();
+    pauses.reset();
     pool.drain();
     EXPECT_EQ(ran, 4 * jobs);
 }
@@ -265,12 +277,7 @@ TEST(Matrix_pause, cancel_and_stop_meanwhile) {
     for (int round = 0; round < 20; ++round) {
         std::atomic<bool> ends = false;
         task_pool pool({.threads = 2});
-        std::thread pauses([&] {
-            while (!ends) {
-                pool.pause("key");
-                pool.resume("key");
-            }
-        });
+        const restless pauses(pool);
         std::thread cancels([&] {
             while (!ends)
                 pool.cancel("key");
@@ -279,7 +286,6 @@ TEST(Matrix_pause, cancel_and_stop_meanwhile) {
             pool.submit("key", [] {});
         const auto report = pool.stop();
         ends = true;
-        pauses.join();
         cancels.join();
         EXPECT_EQ(report.finished + report.discarded, 500U);
     }
@@ -295,9 +301,7 @@ TEST(Matrix_pause, suspended_coroutine_that_holds_the_key) {
     pool.pause("key");
     auto next = pool.async("key", [] {});
     EXPECT_EQ(result.get(), 1); // it has begun, so it goes on
-    EXPECT_TRUE(for_a_while([&] { return !next.is_ready(); }));
-    pool.resume("key");
-    next.get();
+    wait_until_resumed(pool, std::move(next));
 }
 
 TEST(Matrix_pause, suspended_coroutine_that_lends_the_key) {
@@ -339,9 +343,7 @@ TEST(Matrix_pause, held_job) {
     auto next = pool.async("key", [] {});
     pool.pause("key");
     kept.release();
-    EXPECT_TRUE(for_a_while([&] { return !next.is_ready(); }));
-    pool.resume("key");
-    next.get();
+    wait_until_resumed(pool, std::move(next));
 }
 
 TEST(Matrix_pause, timed_job) {
