@@ -62,6 +62,7 @@ const job_ops coroutine_ops = {
             c->discard();
     },
     nullptr,
+    true,
 };
 
 coroutine_job::coroutine_job(std::coroutine_handle<> whole, future_core& future, bool lets_others_run) noexcept

@@ -7,14 +7,18 @@
 
 namespace taskpool::detail {
 
+void move_callable(const job_ops& ops, void* to, void* from) noexcept {
+    if (ops.relocate != nullptr)
+        ops.relocate(to, from);
+    else
+        std::memcpy(to, from, inline_job_size);
+}
+
 void relocate(job_slot& to, job_slot& from) noexcept {
     to.ops = from.ops;
     to.submitted = from.submitted;
     to.on_stop = from.on_stop;
-    if (from.ops->relocate != nullptr)
-        from.ops->relocate(to.storage, from.storage);
-    else
-        std::memcpy(to.storage, from.storage, inline_job_size);
+    move_callable(*from.ops, to.storage, from.storage);
 }
 
 void lane::push_locked(job_source& source, tick now, stop_action on_stop) {

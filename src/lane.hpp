@@ -65,7 +65,10 @@ struct job_slot {
 };
 static_assert(sizeof(job_slot) == 48);
 
-/// Moves a stored job; `from` holds none afterwards.
+/// Moves a stored callable; `from` holds none afterwards.
+void move_callable(const job_ops& ops, void* to, void* from) noexcept;
+
+/// The same for all of a stored job.
 void relocate(job_slot& to, job_slot& from) noexcept;
 
 struct chunk {

@@ -102,6 +102,8 @@ pool_stats pool_core::stats() const {
     left += taken + discarded_in_lanes;
     all.waiting = all.accepted > left ? all.accepted - left : 0;
     all.timers = timed_jobs();
+    all.expired = expired.load(std::memory_order_relaxed);
+    all.retries = retries.load(std::memory_order_relaxed); // a figure by itself
     for (const auto& queue : queues)
         all.ready_lanes += queue.state().lanes;
     all.blocked_threads = static_cast<std::size_t>(std::max(0, workers_at.blocked()));

@@ -16,7 +16,18 @@ bool pool_core::pause(const key_view& key) {
     const std::lock_guard shard_lock(s.lock);
     if (s.frozen)
         return false;
-    lane& l = s.table.find_or_make_locked(key, hash, static_cast<std::uint16_t>(&s - shards.data()));
+    return pause_locked(s, s.table.find_or_make_locked(key, hash, static_cast<std::uint16_t>(&s - shards.data())));
+}
+
+void pool_core::pause(lane& l) noexcept {
+    shard& s = shard_of(l);
+    const std::lock_guard shard_lock(s.lock);
+    if (!s.frozen)
+        pause_locked(s, l);
+}
+
+/// False when it was paused. REQUIRES: the shard's lock.
+bool pool_core::pause_locked(shard& s, lane& l) noexcept {
     if (l.paused)
         return false;
     const std::lock_guard lock(l.head_lock);

@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include <taskpool/detail/posting.hpp>
+#include <taskpool/retry.hpp>
 
 #include "coroutine.hpp"
 #include "fork.hpp"
@@ -35,6 +36,8 @@ options checked(options settings) {
         refuse("pool_capacity is 0");
     if (settings.when_full > overflow::keep_latest)
         refuse("when_full is not one of its values");
+    if (settings.retry)
+        checked_policy(*settings.retry);
     return settings;
 }
 

@@ -8,8 +8,9 @@
 //   wait_graph         cycles of waits                       drain.cpp       waiting until there is no work
 //   timers, timed_job  what happens at a time                elastic.cpp     the keeper: clock, blocked workers
 //   coroutine          jobs that wait with no thread         looking.cpp     figures, keys, reports
-//   manual             a pool without threads, for tests     executors       what executors of others need
-//   fork               what fork() does to pools
+//   retry              jobs that are tried again             executors       what executors of others need
+//   deadline           jobs that start too late              fork            what fork() does to pools
+//   manual             a pool without threads, for tests
 //
 // Order of locks: lifecycle_, the wait graph's, gate, one shard's, one lane's head. None is held while a handler, a job
 // or a job's destructor runs. A ready queue's, the room's, the timers', parking's and quiet_'s are taken last, and
@@ -65,6 +66,8 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     sync::atomic<bool> stopping{false}; // written under lifecycle_; jobs ask it
     sync::atomic<bool> forked{false};   // this is the child of a fork: every call returns at once
     sync::atomic<bool> pool_room_wanted{false};
+    sync::atomic<std::uint64_t> retries{0}; // these two are figures, for stats()
+    sync::atomic<std::uint64_t> expired{0};
     std::size_t waiting_threads = 0; // of waits inside jobs; under the wait graph's mutex
 
     // --- Submitting (submit.cpp)
@@ -92,6 +95,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
 
     // --- Paused keys (pause.cpp)
     bool pause(const key_view& key);
+    void pause(lane& l) noexcept; // REQUIRES: the caller runs its job
     bool resume(const key_view& key);
     bool suspend_paused(lane& l) noexcept;
     void visit_paused_keys(key_visitor visitor);
@@ -176,6 +180,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     void discard_all(lane& l, cut_jobs& cut, discard_reason why) noexcept;
     bool ask_to_stop_locked(shard& s, lane& l) noexcept;
     void request_stops(lane& l) noexcept;
+    bool pause_locked(shard& s, lane& l) noexcept;
     bool unpause_locked(shard& s, lane& l) noexcept;
     bool resume_locked(shard& s, lane& l, job_extras& e) noexcept;
     static bool can_detach(const job_extras& e) noexcept;

@@ -28,6 +28,8 @@ deadlock_error::deadlock_error(const std::string& what, std::vector<std::string>
 
 const char* job_discarded::what() const noexcept { return "the job was discarded before it ran"; }
 
+const char* job_expired::what() const noexcept { return "the job was not started by its deadline"; }
+
 job_rejected::job_rejected(const submit_result& result)
     : std::runtime_error("the job was not accepted: " + std::string(result.message())), status_(result.status()) {}
 

@@ -10,6 +10,7 @@
 
 #include "coroutine.hpp"
 #include "pool_core.hpp"
+#include "retry.hpp"
 
 namespace taskpool::detail {
 
@@ -132,12 +133,11 @@ void worker::serve(lane& l) noexcept {
             return;
         if (!next(l, job, number))
             return;
-        ran = true;
         if (core.is_stopping() && !runs_in_stop(job.on_stop)) {
             discard(l, job, number);
             ran = false;
         } else {
-            run(l, job, number);
+            ran = run(l, job, number);
         }
     }
 }
@@ -156,7 +156,7 @@ bool worker::serve_once(lane& l, bool even_before_older) noexcept {
             discard(l, job, number);
             ran = false;
         } else {
-            run(l, job, number);
+            ran = run(l, job, number);
         }
     }
     core.workers_at.set_surplus(1);
@@ -263,8 +263,7 @@ bool worker::take_up(lane& l, job_slot& job) noexcept {
         make_resumption(job, *e, core.clock.now());
         number = e->number;
     }
-    run(l, job, number);
-    return true;
+    return run(l, job, number);
 }
 
 /// Whether a lane with a next job of this age must make way (G4).
@@ -289,7 +288,8 @@ bool worker::should_yield(tick age) noexcept {
     return yields;
 }
 
-void worker::run(lane& l, job_slot& job, std::uint64_t number) noexcept {
+/// Runs the lane's current job, or a stretch of it. False when it came too late: then it is the current job no more.
+bool worker::run(lane& l, job_slot& job, std::uint64_t number) noexcept {
     running_job self{core, l, *this, number};
     const tick start = core.clock.now();
     wait_times[bucket_of(start - job.submitted)].add();
@@ -299,8 +299,7 @@ void worker::run(lane& l, job_slot& job, std::uint64_t number) noexcept {
     try {
         job.ops->run(job.storage, self);
     } catch (...) {
-        self.failed = true;
-        core.report_failure(core.describe(l), std::current_exception());
+        fail(job, self);
     }
     self.failed |= !core.destroy_job(l, job);
     current = nullptr;
@@ -308,12 +307,37 @@ void worker::run(lane& l, job_slot& job, std::uint64_t number) noexcept {
     // relaxed: whoever set it did so for this job; a late sight is mended at the next job or by the keeper.
     if (blocked.load(std::memory_order_relaxed))
         core.unblock(*this);
-    if (self.failed)
-        failed.add();
+    if (self.failed && count_failure(self))
+        return false;
     const tick end = core.clock.now();
     run_times[bucket_of(end - start)].add();
     if (--until_sample_ == 0)
         sample(l, end);
+    return true;
+}
+
+/// The job has thrown. REQUIRES: called in a handler of that.
+void worker::fail(job_slot& job, running_job& self) noexcept {
+    if (begin_again(job, self))
+        return;
+    self.failed = true;
+    if (self.after != verdict::late && !report_dead_letter(job, self))
+        core.report_failure(core.describe(self.in), std::current_exception());
+}
+
+/// Counts a job that has failed, or came too late: then it ends here. Whether it did.
+bool worker::count_failure(const running_job& self) noexcept {
+    if (self.after == verdict::late) {
+        const std::lock_guard lock(self.in.head_lock);
+        if (self.in.current_extras_locked() == nullptr) { // else it went on all the same
+            self.in.end_job_locked();
+            discarded.add();
+            core.expired.fetch_add(1, std::memory_order_relaxed); // a figure by itself
+            return true;
+        }
+    }
+    failed.add();
+    return false;
 }
 
 /// Counts the lane's key among the hot ones, after a random number of jobs so that no pattern hides from it.

@@ -15,13 +15,21 @@ namespace taskpool::detail {
 
 struct worker;
 
+/// What becomes of a job that has thrown: retry.hpp, deadline.cpp.
+enum class verdict : std::uint8_t { none, again, given_up, late };
+
 /// A job that runs, as its context and the waits in it see it. Lies on its worker's stack.
 struct running_job {
     pool_core& core;
     lane& in;
     worker& by;
     const std::uint64_t number;
-    mutable bool failed = false; // worker only
+    // --- Its worker only
+    mutable const retry* policy = nullptr; // that of the verdict
+    mutable bool failed = false;
+    mutable verdict after = verdict::none; // of this attempt
+    mutable bool has_future = false;       // said by one that has thrown
+    std::uint32_t earlier_attempts = 0;
 };
 
 /// The job that the calling thread runs, or null.
@@ -86,7 +94,9 @@ struct worker {
     bool end_job(lane& l) noexcept;
     bool take_up(lane& l, job_slot& job) noexcept;
     bool should_yield(tick age) noexcept;
-    void run(lane& l, job_slot& job, std::uint64_t number) noexcept;
+    bool run(lane& l, job_slot& job, std::uint64_t number) noexcept;
+    void fail(job_slot& job, running_job& self) noexcept;
+    bool count_failure(const running_job& self) noexcept;
     void tell_submitters(lane& l, bool lane_wanted, bool pool_wanted) noexcept;
     void sample(const lane& l, tick now) noexcept;
 

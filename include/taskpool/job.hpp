@@ -20,6 +20,7 @@ struct context_access;
 TASKPOOL_EXPORT bool stop_requested(const running_job& job) noexcept;
 TASKPOOL_EXPORT std::stop_token stop_token(const running_job& job);
 TASKPOOL_EXPORT std::uint64_t number(const running_job& job) noexcept;
+TASKPOOL_EXPORT std::uint32_t attempt(const running_job& job) noexcept;
 TASKPOOL_EXPORT const void* key(const running_job& job) noexcept;
 TASKPOOL_EXPORT job_extras* hold(const running_job& job);
 TASKPOOL_EXPORT void count_failure(const running_job& job) noexcept; // of a job whose future took the exception
@@ -80,6 +81,9 @@ class basic_job_context {
 
     /// The place of this job among those accepted under its key since the key last had no work: 1, 2, 3, ...
     std::uint64_t number() const noexcept { return detail::number(job_); }
+
+    /// Which attempt this is: 1, and more for a job that threw and is tried again (retry.hpp).
+    std::uint32_t attempt() const noexcept { return detail::attempt(job_); }
 
     /// Keeps the key busy beyond the end of this job. Throws std::bad_alloc.
     [[nodiscard]] held hold() const { return held(detail::hold(job_)); }

@@ -7,8 +7,11 @@
 #include <exception>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
+
+#include <taskpool/retry_policy.hpp>
 
 namespace taskpool {
 
@@ -30,6 +33,7 @@ enum class discard_reason : std::uint8_t {
     dropped_oldest, ///< by overflow::drop_oldest
     replaced,       ///< by overflow::keep_latest
     no_room,        ///< its time came while there was no room, with overflow::reject
+    expired,        ///< its turn came after its deadline (deadline.hpp)
 };
 
 /// A job, or the destructor of a job's callable, that threw. Valid during the call of the handler only.
@@ -67,6 +71,10 @@ struct options {
 
     /// What a submit does when there is no room.
     overflow when_full = overflow::block;
+
+    /// When a job that throws is tried again, if with_retry says nothing else for it: one of any submit or of async.
+    /// Coroutines, the calls of `run` and `then`, and what executors of other libraries post are not.
+    std::optional<taskpool::retry> retry = std::nullopt;
 
     /// Whether the constructor starts the threads. If not, jobs are accepted and wait for start().
     bool autostart = true;

@@ -29,9 +29,11 @@ struct histogram {
 struct pool_stats {
     std::uint64_t accepted = 0; ///< Jobs that the pool took.
     std::uint64_t finished =
-        0;                    ///< Jobs that ran to their end, failed ones included; held ones when they were released.
-    std::uint64_t failed = 0; ///< Jobs that threw (where a future took the exception, too).
+        0;                     ///< Jobs that ran to their end, failed ones included; held ones when they were released.
+    std::uint64_t failed = 0;  ///< Jobs that threw (where a future took the exception, too).
+    std::uint64_t retries = 0; ///< Attempts after the first one of a job that threw (retry.hpp).
     std::uint64_t discarded = 0; ///< Accepted jobs that never ran: stopped, cancelled, dropped or replaced.
+    std::uint64_t expired = 0;   ///< Those of them that came to their turn after their deadline (deadline.hpp).
     std::uint64_t rejected = 0;  ///< Submits that were not accepted, whatever their status.
 
     std::size_t waiting = 0;         ///< Jobs that wait in lanes, suspended coroutines that lent their lane included.
@@ -45,7 +47,7 @@ struct pool_stats {
     std::size_t blocked_threads = 0; ///< Threads whose job is known to be blocked.
     std::size_t threads_refused = 0; ///< Times the system refused a thread; the pool went on with those it had.
 
-    histogram wait_time; ///< From submit to start, each job that started.
+    histogram wait_time; ///< From submit to start (or to its late turn), each job that came to its turn.
     histogram run_time;  ///< From start to return, each job that returned.
 };
 

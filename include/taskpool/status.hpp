@@ -72,6 +72,12 @@ class TASKPOOL_EXPORT job_discarded : public std::exception {
     const char* what() const noexcept override;
 };
 
+/// The same when its turn came after its deadline (deadline.hpp).
+class TASKPOOL_EXPORT job_expired : public job_discarded {
+  public:
+    const char* what() const noexcept override;
+};
+
 /// What a future holds when its job was never accepted.
 class TASKPOOL_EXPORT job_rejected : public std::runtime_error {
   public:

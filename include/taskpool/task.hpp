@@ -71,6 +71,7 @@ class [[nodiscard]] task {
   private:
     template <class, class, class>
     friend class basic_task_pool;
+    friend struct detail::task_access;
 
     struct awaiter {
         using is_lane_aware = void;

@@ -45,9 +45,10 @@ struct async_job {
     F f;
 
     void operator()(const basic_job_context<Key>& context) {
-        const bool threw = result.fulfil([&]() -> T { return call_in_job<Key>(f, context); });
+        const running_job& job = context_access::job(context);
+        const bool threw = result.fulfil(job, [&]() -> T { return call_in_job<Key>(f, context); });
         if (threw)
-            count_failure(context_access::job(context));
+            count_failure(job);
     }
 };
 

@@ -3,10 +3,12 @@
 #pragma once
 
 #include <taskpool/blocking_scope.hpp>
+#include <taskpool/deadline.hpp>
 #include <taskpool/future.hpp>
 #include <taskpool/job.hpp>
 #include <taskpool/manual_clock.hpp>
 #include <taskpool/options.hpp>
+#include <taskpool/retry.hpp>
 #include <taskpool/stats.hpp>
 #include <taskpool/status.hpp>
 #include <taskpool/task.hpp>

@@ -132,6 +132,7 @@ struct job_ops {
     void (*run)(void* storage, const running_job& job); // throws what the callable throws
     void (*destroy)(void* storage);                     // throws what the callable's destructor throws
     void (*relocate)(void* to, void* from) noexcept;    // moves it and ends it at `from`
+    bool runs_once = false;                             // its first run uses it up: it cannot be tried again
 };
 
 /// In a job's place for stop_action: as `discard`, but what a lane and the pool can hold does not bind it. It is taken
@@ -165,6 +166,9 @@ template <class Key, class F>
 inline constexpr bool is_job = std::is_invocable_v<F&, const basic_job_context<Key>&> ||
                                std::is_invocable_v<F&, std::stop_token> || std::is_invocable_v<F&>;
 
+template <class F>
+inline constexpr bool runs_once = requires { typename F::runs_once; };
+
 /// The functions for a callable `F` that lies in the slot itself.
 template <class Key, class F>
 inline constexpr job_ops inline_job_ops = {
@@ -177,6 +181,7 @@ inline constexpr job_ops inline_job_ops = {
                                           new (to) F(std::move(*static_cast<F*>(from)));
                                           static_cast<F*>(from)->~F();
                                       }),
+    runs_once<F>,
 };
 
 /// The functions for a callable `F` to which the slot holds a pointer.

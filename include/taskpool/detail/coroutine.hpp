@@ -23,6 +23,8 @@ class task;
 
 namespace detail {
 
+struct task_access; // the compiled side's
+
 // --- The compiled side -----------------------------------------------------------------------------------------------
 
 /// Room for a coroutine_job in a promise, so that a spawned coroutine allocates nothing but its frame.

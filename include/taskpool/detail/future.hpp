@@ -24,6 +24,9 @@ namespace taskpool::detail {
 
 struct coroutine_job; // a coroutine that was spawned; compiled
 
+/// For a job with a future that has thrown: whether it is to be tried again. REQUIRES: called in a handler of that.
+TASKPOOL_EXPORT bool is_retried(const running_job& job) noexcept;
+
 // --- States and waiters ----------------------------------------------------------------------------------------------
 
 /// Somebody who is to be told once when a result is there. Lies with who waits.
@@ -153,20 +156,24 @@ class promise {
     promise& operator=(promise&&) = delete;
     ~promise() {
         if (state_)
-            state_->finish(std::make_exception_ptr(job_discarded()));
+            state_->finish(state_->error() ? state_->error() : std::make_exception_ptr(job_discarded()));
     }
 
-    /// Runs `f`, which yields the value or throws. Throws what it threw where nobody wants to know; says whether it
-    /// threw.
+    /// Runs `f`, which yields the value or throws. Throws what it threw where nobody wants to know, or where the job is
+    /// to be tried again: then that is the result if it is not. Says whether it threw.
     template <class F>
-    bool fulfil(F&& f) {
-        const auto state = std::move(state_);
+    bool fulfil(const running_job& job, F&& f) {
         std::exception_ptr error;
         try {
-            state->set_from(std::forward<F>(f));
+            state_->set_from(std::forward<F>(f));
         } catch (...) {
             error = std::current_exception();
+            if (is_retried(job)) {
+                state_->set_error(std::move(error));
+                throw;
+            }
         }
+        const auto state = std::move(state_);
         const bool wanted = state->is_wanted();
         state->finish(error);
         if (error && !wanted)
@@ -281,6 +288,7 @@ class job_call : public future_state<R>, public delivery {
   private:
     // What lies in the lane.
     struct pointer {
+        using runs_once = void;
         job_call* call;
 
         explicit pointer(job_call* to) noexcept : call(to) {}

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// Jobs that are worth nothing if they start too late.
+#include <chrono>
+#include <thread>
+
+#include <taskpool/taskpool.hpp>
+
+using namespace std::chrono_literals;
+
+namespace {
+
+bool drops_what_comes_too_late() {
+    bool answered = false;
+    taskpool::task_pool pool;
+
+    pool.submit("client-7", [] { std::this_thread::sleep_for(50ms); });
+    auto answer = pool.async("client-7", taskpool::with_deadline(pool.now() + 10ms, [&] { answered = true; }));
+    try {
+        answer.get();
+    } catch (const taskpool::job_expired&) { // a job_discarded, too
+        return !answered && pool.stats().expired == 1;
+    }
+    return false;
+}
+
+} // namespace
+
+int main() { return drops_what_comes_too_late() ? 0 : 1; }

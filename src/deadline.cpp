@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// Jobs that come to their turn after their deadline. Such a job ends by an exception, which tells its future, and the
+// worker counts it as discarded (worker::run).
+#include <taskpool/deadline.hpp>
+
+#include <mutex>
+
+#include "pool_core.hpp"
+
+namespace taskpool::detail {
+
+namespace {
+
+/// Whether the job has done anything that others may know of: then it has begun.
+bool has_begun(const running_job& job) noexcept {
+    const std::lock_guard lock(job.in.head_lock);
+    return job.earlier_attempts > 0 || job.in.current_extras_locked() != nullptr;
+}
+
+} // namespace
+
+bool is_late(const running_job& job, clock::time_point deadline) noexcept {
+    if (job.core.time.now() <= deadline || job.after != verdict::none || has_begun(job))
+        return false;
+    job.after = verdict::late;
+    job.core.report_discard(job.core.maker.key_of(job.in), discard_reason::expired);
+    return true;
+}
+
+} // namespace taskpool::detail
