@@ -141,10 +141,12 @@ task<> try_until_it_succeeds(waiting_job given) {
                 co_return; // the future has the error when the job is destroyed
             }
         }
-        if (!hand_over(job.slot, self, job.error))
-            std::rethrow_exception(job.error);
-        count_failure(self);
-        co_return;
+        if (hand_over(job.slot, self, job.error)) {
+            count_failure(self);
+            co_return;
+        }
+        self.after = verdict::none; // settled; and the policy may end with the job
+        std::rethrow_exception(job.error);
     }
 }
 
