@@ -12,6 +12,10 @@ submit_result submit(pool_core& core, const key_view& key, job_source& job, cons
 submit_result submit(pool_core& core, lane& l, job_source& job, const job_options& how, patience wait) {
     return core.submit(l, job, how, wait);
 }
+submit_result submit(pool_core& core, const key_view& key, std::string_view tag, job_source& job,
+                     const job_options& how, patience wait) {
+    return core.submit(key, tag, job, how, wait);
+}
 
 std::uint64_t hash_of(const pool_core& core, const void* key_view) {
     return core.maker.keys.hash_view(core.maker.functions.get(), key_view);

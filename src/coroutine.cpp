@@ -23,10 +23,11 @@ void enter_lane(coroutine_job& c, const running_job& job) noexcept {
         c.in = &l;
         c.number = job.number;
         c.holds = 1;
+        // relaxed: under head_lock, like cancel's write; as below.
+        c.cancelled.store(l.cancelled.load(std::memory_order_relaxed), std::memory_order_relaxed);
     } else if (c.detached) {
         l.unlink_locked(c);
         c.detached = false;
-        // relaxed: under head_lock, like cancel's write.
         l.cancelled.store(c.cancelled.load(std::memory_order_relaxed), std::memory_order_relaxed);
     } else {
         return; // it has held the lane
@@ -62,7 +63,7 @@ const job_ops coroutine_ops = {
             c->discard();
     },
     nullptr,
-    true,
+    job_kind::once,
 };
 
 coroutine_job::coroutine_job(std::coroutine_handle<> whole, future_core& future, bool lets_others_run) noexcept
@@ -80,8 +81,9 @@ coroutine_job::coroutine_job(std::coroutine_handle<> whole, future_core& future,
 
 void make_resumption(job_slot& slot, job_extras& e, tick now) noexcept {
     slot.ops = &coroutine_ops;
-    slot.submitted = now;
+    slot.age = now;
     slot.on_stop = resumption;
+    slot.priority = priority::normal;
     new (slot.storage) coroutine_job*(static_cast<coroutine_job*>(&e));
 }
 
@@ -96,7 +98,7 @@ coroutine_job* make_coroutine_job(void* room, std::coroutine_handle<> frame, fut
 }
 void destroy_coroutine_job(coroutine_job& job) noexcept { job.~coroutine_job(); }
 
-submit_result submit_coroutine(pool_core& core, const key_view& key, coroutine_job& job, stop_action on_stop) {
+submit_result submit_coroutine(pool_core& core, const key_view& key, coroutine_job& job, const job_options& how) {
     struct source final : job_source {
         coroutine_job& job;
         pool_core& core;
@@ -109,7 +111,7 @@ submit_result submit_coroutine(pool_core& core, const key_view& key, coroutine_j
             };
         }
     } from(job, core);
-    return core.submit(key, from, {.on_stop = on_stop}, {patience::for_ever});
+    return core.submit(key, from, how, {patience::for_ever});
 }
 
 bool keeps_lane(const coroutine_job& job) noexcept {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Jobs that come to their turn after their deadline. Such a job ends by an exception, which tells its future, and the
-// worker counts it as discarded (worker::run).
+// worker counts it as discarded (worker::settle).
 #include <taskpool/deadline.hpp>
 
 #include <mutex>
@@ -19,10 +19,11 @@ bool has_begun(const running_job& job) noexcept {
 
 } // namespace
 
-bool is_late(const running_job& job, clock::time_point deadline) noexcept {
+bool expire_if_late(const running_job& job, clock::time_point deadline) noexcept {
     if (job.core.time.now() <= deadline || job.after != verdict::none || has_begun(job))
         return false;
     job.after = verdict::late;
+    job.to_be_settled = true;
     job.core.report_discard(job.core.maker.key_of(job.in), discard_reason::expired);
     return true;
 }

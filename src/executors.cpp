@@ -17,7 +17,7 @@ bool runs_here(const lane& l) noexcept {
 
 void report_failure_here() noexcept {
     const running_job& job = *current_job();
-    job.failed = true;
+    count_failure(job);
     job.core.report_failure(job.core.describe(job.in), std::current_exception());
 }
 

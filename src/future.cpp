@@ -68,6 +68,12 @@ void future_core::finish(std::exception_ptr error) noexcept {
     }
 }
 
+void future_core::abandon() noexcept {
+    if (error_ && !is_wanted()) // of an attempt that is not repeated: the job still has its lane
+        pool_->report_failure(pool_->describe(*lane_), error_);
+    finish(error_ ? error_ : std::make_exception_ptr(job_discarded()));
+}
+
 bool future_core::is_ready() const noexcept {
     const std::lock_guard lock(own().lock);
     return own().ready;

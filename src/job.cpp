@@ -61,7 +61,7 @@ std::stop_token stop_token(const running_job& job) {
 }
 std::uint64_t number(const running_job& job) noexcept { return job.number; }
 const void* key(const running_job& job) noexcept { return job.core.maker.key_of(job.in); }
-void count_failure(const running_job& job) noexcept { job.failed = true; }
+void count_failure(const running_job& job) noexcept { job.failed = job.to_be_settled = true; }
 
 job_extras* hold(const running_job& job) {
     const std::lock_guard lock(job.in.head_lock);

@@ -16,19 +16,21 @@ void move_callable(const job_ops& ops, void* to, void* from) noexcept {
 
 void relocate(job_slot& to, job_slot& from) noexcept {
     to.ops = from.ops;
-    to.submitted = from.submitted;
+    to.age = from.age;
     to.on_stop = from.on_stop;
+    to.priority = from.priority;
     move_callable(*from.ops, to.storage, from.storage);
 }
 
-void lane::push_locked(job_source& source, tick now, stop_action on_stop) {
+void lane::push_locked(job_source& source, tick age, const job_options& how) {
     const auto fill = [&](job_slot& slot) {
         source.accepted_in = this;
         source.store(source, slot.storage);
         slot.ops = source.ops;
-        slot.submitted = now;
-        slot.on_stop = on_stop;
-        if (runs_in_stop(on_stop))
+        slot.age = age;
+        slot.on_stop = how.on_stop;
+        slot.priority = how.priority;
+        if (runs_in_stop(how.on_stop))
             has_must_run = true;
     };
     if (tail_index == at_inline_slot) {
@@ -97,22 +99,6 @@ std::uint64_t lane::take_locked(job_slot& to) noexcept {
     return number;
 }
 
-/// How many of the waiting jobs, `count` in all, are coroutines that go on. REQUIRES: both locks.
-std::uint32_t lane::resumptions_locked(std::uint32_t count) const noexcept {
-    std::uint32_t found = 0;
-    const chunk* c = head;
-    for (std::uint8_t i = head_index; count > 0; --count) {
-        if (i == chunk::slots_in_all) {
-            c = c->next;
-            i = 0;
-        }
-        const job_slot& slot = i == at_inline_slot ? inline_slot : c->slots[i];
-        found += slot.on_stop == resumption ? 1 : 0;
-        i = i == at_inline_slot ? 0 : static_cast<std::uint8_t>(i + 1);
-    }
-    return found;
-}
-
 cut_jobs lane::cut_locked() noexcept {
     cut_jobs cut;
     // relaxed: both ends are ours.
@@ -122,7 +108,7 @@ cut_jobs lane::cut_locked() noexcept {
     if (cut.count == 0)
         return cut;
     if (has_must_run)
-        cut.resumptions = resumptions_locked(cut.count);
+        each_waiting_locked([&](const job_slot& slot) { cut.resumptions += slot.on_stop == resumption ? 1 : 0; });
     if (head_index == at_inline_slot) {
         relocate(cut.inline_slot, inline_slot);
         cut.has_inline = true;

@@ -59,8 +59,9 @@ namespace taskpool::detail {
 /// A stored job: what to do with the callable, and the callable or a pointer to it.
 struct job_slot {
     const job_ops* ops;
-    tick submitted;
+    tick age; // when it was submitted, as its priority counts that
     stop_action on_stop;
+    taskpool::priority priority;
     alignas(inline_job_alignment) std::byte storage[inline_job_size];
 };
 static_assert(sizeof(job_slot) == 48);
@@ -165,8 +166,8 @@ struct lane {
     // The stored key follows, aligned as its type wants.
 
     /// Makes room for a slot and lets `source` fill it. Strong guarantee: when it throws, nothing has changed.
-    /// REQUIRES: the shard's lock; room (waiting_at_tail). The state is the caller's to see to.
-    void push_locked(job_source& source, tick now, stop_action on_stop);
+    /// REQUIRES: the shard's lock; room (waiting_locked). The state is the caller's to see to.
+    void push_locked(job_source& source, tick age, const job_options& how);
 
     /// Jobs that wait, as the tail sees it: at least `limit` only if that is true. REQUIRES: the shard's lock.
     std::uint32_t waiting_locked(std::uint32_t limit) noexcept;
@@ -183,7 +184,10 @@ struct lane {
 
     /// Cuts all waiting jobs out. REQUIRES: the shard's lock and head_lock.
     cut_jobs cut_locked() noexcept;
-    std::uint32_t resumptions_locked(std::uint32_t count) const noexcept;
+
+    /// Shows the slots of all waiting jobs, the oldest first. REQUIRES: the shard's lock and head_lock.
+    template <class F>
+    void each_waiting_locked(F f) noexcept;
 
     /// What the current job has of extras, or null. REQUIRES: head_lock.
     job_extras* current_extras_locked() const noexcept {
@@ -209,5 +213,19 @@ struct lane {
 };
 
 static_assert(sizeof(lane) == 112);
+
+template <class F>
+void lane::each_waiting_locked(F f) noexcept {
+    chunk* c = head;
+    std::uint8_t i = head_index;
+    for (auto count = waiting(); count > 0; --count) {
+        if (i == chunk::slots_in_all) {
+            c = c->next;
+            i = 0;
+        }
+        f(i == at_inline_slot ? inline_slot : c->slots[i]);
+        i = i == at_inline_slot ? 0 : static_cast<std::uint8_t>(i + 1);
+    }
+}
 
 } // namespace taskpool::detail

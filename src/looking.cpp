@@ -73,6 +73,10 @@ pool_stats pool_core::stats() const {
         for (const auto& w : workers_) {
             all.finished += w->finished.get();
             all.failed += w->failed.get();
+            all.high += w->high.get();
+            all.low += w->low.get();
+            all.retries += w->retries.get();
+            all.expired += w->expired.get();
             all.discarded += w->discarded.get();
             taken += w->taken.get();
             all.running += w->job_sequence.load(std::memory_order_relaxed) % 2; // a figure by itself
@@ -90,6 +94,7 @@ pool_stats pool_core::stats() const {
         all.accepted += s.accepted;
         discarded_in_lanes += s.discarded;
         all.finished += s.finished_held;
+        all.replaced += s.replaced;
         all.rejected += s.rejected.load(std::memory_order_relaxed); // a figure by itself
         all.active_keys += s.active;
         all.suspended_lanes += s.suspended;
@@ -98,12 +103,10 @@ pool_stats pool_core::stats() const {
     }
     if (manual)
         all.wait_time = all.run_time = {}; // its clock does not go with the time
-    all.discarded += discarded_in_lanes;
+    all.discarded += discarded_in_lanes + all.expired;
     left += taken + discarded_in_lanes;
     all.waiting = all.accepted > left ? all.accepted - left : 0;
     all.timers = timed_jobs();
-    all.expired = expired.load(std::memory_order_relaxed);
-    all.retries = retries.load(std::memory_order_relaxed); // a figure by itself
     for (const auto& queue : queues)
         all.ready_lanes += queue.state().lanes;
     all.blocked_threads = static_cast<std::size_t>(std::max(0, workers_at.blocked()));

@@ -52,7 +52,7 @@ bool pool_core::resume(const key_view& key) {
         const std::lock_guard lock(l->head_lock);
         ready = unpause_locked(s, *l);
         if (const job_slot* const front = ready ? l->front_locked() : nullptr)
-            age = front->submitted;
+            age = front->age;
     }
     if (ready)
         enqueue(*l, age); // ours since it is active and in no queue

@@ -36,10 +36,14 @@ options checked(options settings) {
         refuse("pool_capacity is 0");
     if (settings.when_full > overflow::keep_latest)
         refuse("when_full is not one of its values");
+    if (settings.ageing < settings.ageing.zero() || settings.ageing > std::chrono::hours(1))
+        refuse("ageing is not from 0 to 1 h");
     if (settings.retry)
-        checked_policy(*settings.retry);
+        check(&*settings.retry);
     return settings;
 }
+
+constexpr tick manual_ageing = 1U << 14; // more than all that its clock, which numbers what comes, is likely to tell
 
 thread_local const pool_core* stopping_here = nullptr; // whose jobs this thread discards
 thread_local const pool_core* kept_here = nullptr;     // whose keeper this thread is
@@ -52,7 +56,10 @@ std::size_t shards_for(unsigned threads) { return std::clamp<std::size_t>(std::b
 
 pool_core::pool_core(options given, const key_type& keys, std::shared_ptr<const void> functions,
                      const manual_mode* mode)
-    : settings(checked(std::move(given))), maker(keys, std::move(functions)), shards(shards_for(settings.threads)),
+    : settings(checked(std::move(given))),
+      ageing(mode != nullptr && settings.ageing.count() > 0 ? manual_ageing
+                                                            : static_cast<tick>(settings.ageing.count())),
+      maker(keys, std::move(functions)), shards(shards_for(settings.threads)),
       manual(mode != nullptr ? std::make_unique<manual_driver>(*this) : nullptr), queues(settings.threads),
       time(settings.clock), workers_at(settings.threads, settings.max_threads), gate(settings.pool_capacity),
       hottest(maker), queues_seen_(settings.threads) {

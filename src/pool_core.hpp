@@ -10,7 +10,7 @@
 //   coroutine          jobs that wait with no thread         looking.cpp     figures, keys, reports
 //   retry              jobs that are tried again             executors       what executors of others need
 //   deadline           jobs that start too late              fork            what fork() does to pools
-//   manual             a pool without threads, for tests
+//   tagged_job         jobs that replace one another         manual          a pool without threads, for tests
 //
 // Order of locks: lifecycle_, the wait graph's, gate, one shard's, one lane's head. None is held while a handler, a job
 // or a job's destructor runs. A ready queue's, the room's, the timers', parking's and quiet_'s are taken last, and
@@ -51,6 +51,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
 
     // --- Constant after construction. First of all, since the other parts refer to it.
     const options settings;
+    const tick ageing; // settings.ageing, in ticks
     const lane_maker maker;
     std::vector<shard> shards;                   // a power of two
     const std::unique_ptr<manual_driver> manual; // of a pool without threads: who waits drives it; else null
@@ -66,13 +67,13 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     sync::atomic<bool> stopping{false}; // written under lifecycle_; jobs ask it
     sync::atomic<bool> forked{false};   // this is the child of a fork: every call returns at once
     sync::atomic<bool> pool_room_wanted{false};
-    sync::atomic<std::uint64_t> retries{0}; // these two are figures, for stats()
-    sync::atomic<std::uint64_t> expired{0};
     std::size_t waiting_threads = 0; // of waits inside jobs; under the wait graph's mutex
 
     // --- Submitting (submit.cpp)
     submit_result submit(const key_view& key, job_source& job, const job_options& how, patience wait);
     submit_result submit(lane& l, job_source& job, const job_options& how, patience wait);
+    submit_result submit(const key_view& key, std::string_view tag, job_source& job, const job_options& how,
+                         patience wait);
 
     // --- Between push and worker
     shard& shard_of(const lane& l) noexcept { return shards[l.shard]; }
@@ -169,10 +170,16 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     enum class attempt { accepted, stopped, lane_full, pool_full };
     submit_result submit_in(shard& s, std::uint32_t hash, const key_view& key, job_source& job, const job_options& how,
                             patience wait);
-    template <class Find>
-    submit_result submit(shard& s, Find find, job_source& job, const job_options& how, patience wait);
-    attempt push_locked(shard& s, lane& l, job_source& job, const job_options& how, tick now, bool gate_refused,
+    template <class Find, class Source>
+    submit_result submit(shard& s, Find find, Source& job, const job_options& how, patience wait);
+    attempt push_locked(shard& s, lane& l, job_source& job, const job_options& how, tick age, bool gate_refused,
                         job_slot& dropped, bool& ready);
+    /// The age by which a job that is submitted now takes turns.
+    tick aged(tick now, priority of) const noexcept {
+        if (of == priority::normal) [[likely]]
+            return now;
+        return of == priority::high ? now - ageing : now + ageing;
+    }
     bool drops_oldest() const noexcept { return settings.when_full == overflow::drop_oldest; }
     bool keeps_latest() const noexcept { return settings.when_full == overflow::keep_latest; }
     bool wait_for_room(lane& l, bool in_pool, patience wait, submit_result& refusal);

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "retry.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <mutex>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -36,10 +38,33 @@ bool is_worth_it(const retry& policy) noexcept {
     }
 }
 
+/// The job has failed for good. A key whose job was only asked to stop is not paused.
+void give_up(const running_job& job) noexcept {
+    job.after = verdict::given_up;
+    if ((*job.policy)->then == given_up::pause && !stop_requested(job))
+        job.core.pause(job.in);
+}
+
+/// False, and no verdict, without memory. `policy` may end before the verdict.
+bool set_verdict(const running_job& job, const std::shared_ptr<const retry>& policy, verdict what) noexcept {
+    job.policy = new (std::nothrow) std::shared_ptr<const retry>(policy);
+    if (job.policy == nullptr)
+        return false;
+    job.after = what;
+    job.to_be_settled = true;
+    return true;
+}
+
+/// For the next attempt of the same job.
+void forget_verdict(const running_job& job) noexcept {
+    job.after = verdict::none;
+    delete std::exchange(job.policy, nullptr);
+}
+
 /// Whether the job is to be tried again, by the pool's policy if nothing has been decided. REQUIRES: as judge().
-bool is_again(const running_job& job) noexcept {
-    if (job.after == verdict::none && job.core.settings.retry)
-        judge(job, *job.core.settings.retry);
+bool judge_by_pool(const running_job& job) noexcept {
+    if (const auto& pools = job.core.settings.retry; job.after == verdict::none && pools)
+        judge(job, {std::shared_ptr<const retry>(), &*pools}); // which the pool keeps
     return job.after == verdict::again;
 }
 
@@ -52,6 +77,8 @@ std::chrono::nanoseconds wait_after(std::uint32_t attempts, const backoff& how, 
     h = (h ^ (h >> 30)) * 0xBF58476D1CE4E5B9U;
     h = (h ^ (h >> 27)) * 0x94D049BB133111EBU;
     const double chance = static_cast<double>((h ^ (h >> 31)) >> 11) * 0x1p-53;
+    if (how.first == how.first.zero()) // nothing grows from it; and the power may be infinite
+        return {};
     const auto whole = std::min(nanoseconds(how.first) * std::pow(how.factor, attempts - 1), nanoseconds(how.max));
     return clamped(whole * (1 - how.jitter * chance));
 }
@@ -67,86 +94,105 @@ struct stored_job_access {
         from.ops = &no_job;
         return taken;
     }
+    static const job_ops* give(stored_job&& job, void* storage) {
+        if (!job)
+            throw std::invalid_argument("taskpool: an empty stored_job was submitted");
+        move_callable(*job.ops_, storage, job.storage_);
+        return std::exchange(job.ops_, nullptr);
+    }
 };
 
-namespace {
-
-/// Gives a job that has failed for the last time to its policy's handler, if it has one.
-bool hand_over(job_slot& job, const running_job& self, const std::exception_ptr& error) noexcept {
-    if (self.after != verdict::given_up || !self.policy->handler)
+bool report_dead_letter(job_slot& job, const running_job& self, const std::exception_ptr& error) noexcept {
+    if (self.after != verdict::given_up || !(*self.policy)->handler)
         return false;
+    const bool leaves = !self.has_future && job.ops->kind == job_kind::plain;
+    const auto key = self.core.describe(self.in);
     try {
-        const auto handler = self.policy->handler; // the policy may be a part of the job
-        const auto key = self.core.describe(self.in);
-        handler({key, error, self.earlier_attempts + 1, self.has_future ? stored_job() : stored_job_access::take(job)});
+        (*self.policy)
+            ->handler({key, error, self.earlier_attempts + 1, leaves ? stored_job_access::take(job) : stored_job()});
     } catch (...) { // NOLINT(bugprone-empty-catch): a handler must not throw
     }
     return true;
 }
+
+namespace {
 
 /// A job between two attempts.
 struct waiting_job {
     pool_core& core;
     lane& in;
     std::exception_ptr error;
-    const retry* policy;
-    bool has_future;
+    std::shared_ptr<const retry> policy;
+    bool future_waits; // the job has one, to be told by the job's end
     job_slot slot;
 
+    /// REQUIRES: called in a handler of what the job threw.
     waiting_job(job_slot& job, const running_job& threw) noexcept
-        : core(threw.core), in(threw.in), error(std::current_exception()), policy(threw.policy),
-          has_future(threw.has_future) {
+        : core(threw.core), in(threw.in), error(std::current_exception()), policy(*threw.policy),
+          future_waits(threw.has_future) {
         relocate(slot, job);
         job.ops = &no_job;
     }
-    waiting_job(waiting_job&& other) noexcept
-        : core(other.core), in(other.in), error(std::move(other.error)), policy(other.policy),
-          has_future(other.has_future) {
-        relocate(slot, other.slot);
-        other.slot.ops = &no_job;
+    waiting_job(const waiting_job&) = delete;
+    waiting_job& operator=(const waiting_job&) = delete;
+    /// At its end in a stretch of the job: what is left to a future is told by this.
+    ~waiting_job() {
+        if (!core.destroy_job(in, slot))
+            count_failure(*current_job());
     }
-    waiting_job& operator=(waiting_job&&) = delete;
-    ~waiting_job() { core.destroy_job(in, slot); }
+
+    /// Whether the next attempt is to be made though the sleep before it was cut short.
+    bool must_run() const noexcept { return core.is_stopping() && slot.on_stop == stop_action::run; }
 };
 
-task<> try_until_it_succeeds(waiting_job given) {
-    waiting_job job(std::move(given)); // ends with the body: parameters end with the frame
+/// Runs the next attempt. False when it has failed; then the verdict says whether there is to be another.
+bool attempt_again(waiting_job& job, running_job& self, std::uint32_t earlier_attempts) {
+    forget_verdict(self);
+    self.earlier_attempts = earlier_attempts;
+    try {
+        self.by.retries.add();
+        job.slot.ops->run(job.slot.storage, self);
+        return true;
+    } catch (const not_tried&) {
+        self.by.retries.add(-1ULL);
+        self.earlier_attempts = earlier_attempts - 1;
+        return false;
+    } catch (...) {
+        job.error = std::current_exception();
+        const bool again = judge_by_pool(self);
+        job.future_waits = again && self.has_future; // else it has been told
+        if (!again)
+            return false;
+    }
+    job.policy = *self.policy;
+    if (is_held(self))
+        give_up(self);
+    return false;
+}
+
+/// REQUIRES: both live until its first sleep; called in a handler of what the job threw.
+task<> try_until_it_succeeds(job_slot& failed, running_job& in) {
+    waiting_job job(failed, in);
     for (std::uint32_t attempts = 1;; ++attempts) {
         const bool slept = co_await taskpool::sleep_for(wait_after(attempts, job.policy->backoff, *current_job()));
         running_job& self = *current_job();
-        if (slept || (job.core.is_stopping() && job.slot.on_stop == stop_action::run)) {
-            job.core.retries.fetch_add(1, std::memory_order_relaxed); // a figure by itself
-            self.earlier_attempts = attempts;
-            try {
-                job.slot.ops->run(job.slot.storage, self);
-                if (!job.core.destroy_job(job.in, job.slot))
-                    count_failure(self);
-                job.slot.ops = &no_job;
+        if (slept || job.must_run()) {
+            if (attempt_again(job, self, attempts))
                 co_return;
-            } catch (...) {
-                job.error = std::current_exception();
-                if (is_again(self)) {
-                    job.policy = self.policy;
-                    job.has_future = self.has_future;
-                    continue;
-                }
-            }
+            if (self.after == verdict::again)
+                continue;
         } else {
-            self.after = verdict::given_up;
-            self.policy = job.policy;
-            self.has_future = job.has_future;
+            forget_verdict(self);
             self.earlier_attempts = attempts - 1;
-            if (job.has_future) {
-                count_failure(self);
-                co_return; // the future has the error when the job is destroyed
-            }
         }
-        if (hand_over(job.slot, self, job.error)) {
-            count_failure(self);
-            co_return;
+        if (self.after == verdict::none) // it was not tried: the failure before it stands
+            set_verdict(self, job.policy, verdict::given_up);
+        if (!job.future_waits && !report_dead_letter(job.slot, self, job.error)) {
+            forget_verdict(self); // it is settled
+            std::rethrow_exception(job.error);
         }
-        self.after = verdict::none; // settled; and the policy may end with the job
-        std::rethrow_exception(job.error);
+        count_failure(self);
+        co_return;
     }
 }
 
@@ -162,55 +208,68 @@ struct task_access {
     }
 };
 
-void judge(const running_job& job, const retry& policy) noexcept {
-    if (job.after != verdict::none)
+void judge(const running_job& job, const std::shared_ptr<const retry>& policy) noexcept {
+    if (job.after != verdict::none || !set_verdict(job, policy, verdict::again))
         return;
-    job.policy = &policy;
-    job.after = verdict::given_up;
-    if (stop_requested(job))
-        return;
-    if (job.earlier_attempts + 1 < policy.max_attempts && !is_held(job) && is_worth_it(policy))
-        job.after = verdict::again;
-    else if (policy.then == given_up::pause)
-        job.core.pause(job.in);
+    if (job.earlier_attempts + 1 >= policy->max_attempts || stop_requested(job) || is_held(job) ||
+        !is_worth_it(*policy))
+        give_up(job);
 }
 
-bool is_retried(const running_job& job) noexcept {
+bool judge_with_future(const running_job& job) noexcept {
     job.has_future = true;
-    return is_again(job);
+    return judge_by_pool(job);
+}
+
+/// The job was to be tried again, and cannot be. Whether its future, if it has one, is told by the job's end.
+static bool give_up_after_all(running_job& self) noexcept {
+    give_up(self);
+    if (self.has_future)
+        count_failure(self);
+    return self.has_future;
 }
 
 bool begin_again(job_slot& job, running_job& self) noexcept {
-    if (job.ops->runs_once || job.on_stop == posted || !is_again(self))
+    if (job.ops->kind == job_kind::once || job.on_stop == posted || !judge_by_pool(self))
         return false;
+    task<> coroutine;
     try {
-        job_extras* ended = nullptr; // of the attempt that failed: nothing holds them
-        {
-            const std::lock_guard lock(self.in.head_lock);
-            ended = self.in.current_extras_locked();
-            if (ended != nullptr)
-                self.in.unlink_locked(*ended);
-        }
-        if (ended != nullptr)
-            ended->end(*ended);
-        make_resumption(job, task_access::become_job(try_until_it_succeeds(waiting_job(job, self))), job.submitted);
-        job.ops->run(job.storage, self);
+        coroutine = try_until_it_succeeds(job, self); // not begun: the job is where it was
+    } catch (const std::bad_alloc&) {
+        return give_up_after_all(self);
+    }
+    job_extras* ended = nullptr; // of the attempt that failed
+    bool held = false;           // after the verdict
+    {
+        const std::lock_guard lock(self.in.head_lock);
+        ended = self.in.current_extras_locked();
+        held = ended != nullptr && ended->holds > 0;
+        if (ended != nullptr && !held)
+            self.in.unlink_locked(*ended);
+    }
+    if (held)
+        return give_up_after_all(self);
+    if (ended != nullptr)
+        ended->end(*ended);
+    coroutine_job* start = &task_access::become_job(std::move(coroutine));
+    try {
+        coroutine_ops.run(&start, self);
         return true;
-    } catch (...) { // no memory, or it was asked to stop meanwhile
+    } catch (...) { // it was asked to stop meanwhile, and has failed
         return false;
     }
 }
 
-bool report_dead_letter(job_slot& job, const running_job& self) noexcept {
-    return hand_over(job, self, std::current_exception());
-}
-
 std::uint32_t attempt(const running_job& job) noexcept { return job.earlier_attempts + 1; }
 
-const retry& checked_policy(const retry& policy) {
+const job_ops* unpack(stored_job&& job, void* storage) { return stored_job_access::give(std::move(job), storage); }
+
+void check(const retry* policy) {
     const auto refuse = [](const char* why) { throw std::invalid_argument(std::string("taskpool::retry: ") + why); };
-    const backoff& wait = policy.backoff;
-    if (policy.max_attempts < 1)
+    if (policy == nullptr)
+        refuse("there is none");
+    const backoff& wait = policy->backoff;
+    if (policy->max_attempts < 1)
         refuse("max_attempts is 0");
     if (wait.first < wait.first.zero() || wait.max < wait.first)
         refuse("backoff is not from 0 to its max");
@@ -218,9 +277,8 @@ const retry& checked_policy(const retry& policy) {
         refuse("backoff.factor is less than 1");
     if (!(wait.jitter >= 0 && wait.jitter <= 1))
         refuse("backoff.jitter is not from 0 to 1");
-    if (policy.then > given_up::pause)
+    if (policy->then > given_up::pause)
         refuse("then is not one of its values");
-    return policy;
 }
 
 } // namespace detail

@@ -6,6 +6,7 @@
 
 #include "lane_table.hpp"
 #include "sync.hpp"
+#include "tagged_job.hpp"
 #include "timed_index.hpp"
 
 namespace taskpool::detail {
@@ -26,7 +27,9 @@ struct alignas(64) shard {
     std::uint64_t accepted = 0;
     std::uint64_t discarded = 0;     // not by workers
     std::uint64_t finished_held = 0; // jobs that ended with their last hold
+    std::uint64_t replaced = 0;      // of the discarded, by a job of the same tag
     timed_index timed_jobs;          // those whose time has not come, or that found no room yet
+    tag_index tags;                  // jobs that wait and may be replaced
     // --- Any thread
     sync::atomic<std::uint64_t> rejected{0};
     sync::atomic<std::uint64_t> work_begun{0}; // outstanding work of executors (executors.cpp) ...

@@ -50,8 +50,18 @@ submit_result pool_core::submit(lane& l, job_source& job, const job_options& how
         shard_of(l), [&]() -> lane& { return l; }, job, how, wait);
 }
 
-template <class Find>
-submit_result pool_core::submit(shard& s, Find find, job_source& job, const job_options& how, patience wait) {
+submit_result pool_core::submit(const key_view& key, std::string_view tag, job_source& job, const job_options& how,
+                                patience wait) {
+    const auto [s, hash] = place_of(key);
+    tagged_source source(*this, tag, job, how.on_stop);
+    const auto shard_index = static_cast<std::uint16_t>(&s - shards.data());
+    return submit(
+        s, [&, &table = s.table, hash = hash]() -> lane& { return table.find_or_make_locked(key, hash, shard_index); },
+        source, how, wait);
+}
+
+template <class Find, class Source>
+submit_result pool_core::submit(shard& s, Find find, Source& job, const job_options& how, patience wait) {
     submit_result refusal = submit_status::full;
     bool gate_refused = false;
     for (bool may_wait = wait.kind != patience::none && settings.when_full == overflow::block;;) {
@@ -60,27 +70,32 @@ submit_result pool_core::submit(shard& s, Find find, job_source& job, const job_
             break;
         }
         lane* l = nullptr;
-        attempt result{};
+        auto result = attempt::accepted;
         job_slot dropped;
         dropped.ops = nullptr;
         bool ready = false;
-        const tick now = clock.now();
+        bool replaces = false;
+        const tick age = aged(clock.now(), how.priority);
         {
             const std::lock_guard lock(s.lock);
             if (s.closed && !job.was_accepted) {
                 result = attempt::stopped;
             } else {
                 l = &find();
-                result = push_locked(s, *l, job, how, now, gate_refused, dropped, ready);
+                if constexpr (requires { job.replace_locked(*l, dropped); })
+                    replaces = job.replace_locked(*l, dropped);
+                if (!replaces)
+                    result = push_locked(s, *l, job, how, age, gate_refused, dropped, ready);
                 if (result != attempt::accepted || dropped.ops != nullptr)
                     ++l->pins; // it is used below, with the lock released
             }
         }
         if (result == attempt::accepted) {
             if (ready)
-                enqueue(*l, now);
+                enqueue(*l, age);
             if (dropped.ops != nullptr) {
-                discard_job(*l, dropped, keeps_latest() ? discard_reason::replaced : discard_reason::dropped_oldest);
+                discard_job(*l, dropped,
+                            replaces || keeps_latest() ? discard_reason::replaced : discard_reason::dropped_oldest);
                 unpin(*l);
             }
             return submit_status::accepted;
@@ -116,7 +131,7 @@ submit_result pool_core::submit(shard& s, Find find, job_source& job, const job_
 /// Puts the job into the lane if there is room, or makes room by the pool's rule; of the pool's room that only once the
 /// gate has refused. `ready` says that the lane was idle and is the caller's now, to be queued. Strong guarantee.
 /// REQUIRES: the shard's lock; the shard is not closed.
-pool_core::attempt pool_core::push_locked(shard& s, lane& l, job_source& job, const job_options& how, tick now,
+pool_core::attempt pool_core::push_locked(shard& s, lane& l, job_source& job, const job_options& how, tick age,
                                           bool gate_refused, job_slot& dropped, bool& ready) {
     const auto limit = keeps_latest() ? 1 : static_cast<std::uint32_t>(settings.lane_capacity);
     const auto waiting = l.waiting_locked(limit);
@@ -131,9 +146,10 @@ pool_core::attempt pool_core::push_locked(shard& s, lane& l, job_source& job, co
         if (const auto now_waiting = l.waiting(); now_waiting >= limit || (gate_refused && now_waiting > 0)) {
             if (const job_slot* const front = l.front_locked(); front != nullptr && never_dropped(front->on_stop))
                 return attempt::lane_full;
-            l.push_locked(job, now, how.on_stop);
+            l.push_locked(job, age, how);
             l.front_locked();
             l.take_locked(dropped);
+            unlist_tagged_locked(dropped);
             s.accepted += job.was_accepted ? 0 : 1;
             ++s.discarded;
             return attempt::accepted;
@@ -141,7 +157,7 @@ pool_core::attempt pool_core::push_locked(shard& s, lane& l, job_source& job, co
         if (s.budget == 0)
             return attempt::pool_full;
     }
-    l.push_locked(job, now, how.on_stop);
+    l.push_locked(job, age, how);
     --s.budget;
     s.accepted += job.was_accepted ? 0 : 1;
     if (l.state < lane_state::active) {

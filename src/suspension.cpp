@@ -34,6 +34,8 @@ bool pool_core::let_go(lane& l) noexcept {
 /// Cuts all waiting jobs out, to be destroyed under no lock. A lane without a current job goes idle at once, though it
 /// still lies in a queue or in a worker's hands. REQUIRES: the shard's lock and the lane's; the lane is not idle.
 cut_jobs pool_core::cut_waiting_locked(shard& s, lane& l) noexcept {
+    if (!s.tags.is_empty())
+        l.each_waiting_locked(unlist_tagged_locked);
     const cut_jobs cut = l.cut_locked();
     const auto discarded = cut.count - cut.resumptions;
     s.discarded += discarded;
@@ -82,7 +84,8 @@ void pool_core::release_hold(job_extras& e) noexcept {
             ++s.finished_held;
         }
         if (const job_slot* const front = l.front_locked()) {
-            age = front->submitted;
+            if (!e.is_coroutine() || older(front->age, age))
+                age = front->age;
             ready = true;
         }
         if (ready)
@@ -161,7 +164,7 @@ bool pool_core::resume_locked(shard& s, lane& l, job_extras& e) noexcept {
         }
     } from(e);
     try {
-        l.push_locked(from, clock.now(), resumption);
+        l.push_locked(from, clock.now(), {.on_stop = resumption});
     } catch (...) {
         // relaxed: the keeper tries again at a tick, or when it is poked, which orders it.
         resumptions_wait_.store(true, std::memory_order_relaxed);

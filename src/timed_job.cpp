@@ -14,19 +14,13 @@
 #include <taskpool/timer.hpp>
 
 #include "pool_core.hpp"
+#include "retry.hpp"
 
 namespace taskpool::detail {
 
 namespace {
 
 constexpr std::size_t taken_under_one_lock = 256; // timed jobs
-
-void move_job(std::byte* to, std::byte* from, const job_ops& ops) noexcept {
-    if (ops.relocate != nullptr)
-        ops.relocate(to, from);
-    else
-        std::memcpy(to, from, inline_job_size);
-}
 
 /// The key behind a timed job. REQUIRES: its alignment divides the object's size, or is the object's.
 std::size_t key_offset(const key_type& keys) noexcept {
@@ -65,7 +59,7 @@ struct hand_over final : job_source {
             timed_job& moved = static_cast<hand_over&>(self).t;
             if (moved.taken_back)
                 throw was_taken_back();
-            move_job(static_cast<std::byte*>(storage), moved.storage, *moved.ops);
+            move_callable(*moved.ops, storage, moved.storage);
             moved.ops = nullptr; // it is delivered
         };
     }
@@ -85,6 +79,8 @@ class beat {
     void run(const running_job& job) {
         if (!core_->is_taken_back(*of_))
             of_->repeated().ops->run(of_->repeated().storage, job);
+        else if (job.earlier_attempts > 0)
+            throw not_tried();
     }
 
   private:
@@ -96,6 +92,7 @@ constexpr job_ops beat_ops = {
     [](void* storage, const running_job& job) { static_cast<beat*>(storage)->run(job); },
     [](void* storage) { static_cast<beat*>(storage)->~beat(); },
     nullptr, // its bytes may be copied
+    job_kind::of_pool,
 };
 
 } // namespace
@@ -134,6 +131,7 @@ scheduled pool_core::schedule(const key_view& key, job_source& job, const job_op
     t->hash = hash;
     t->shard = static_cast<std::uint16_t>(&s - shards.data());
     t->on_stop = how.on_stop;
+    t->priority = how.priority;
     t->repeats = repeated != nullptr;
     t->fire = [](pool_core& self, pool_timer& due) noexcept { self.fall_due(static_cast<timed_job&>(due)); };
     submit_status refusal = submit_status::accepted;
@@ -396,7 +394,7 @@ submit_status pool_core::submit_for_timed(timed_job& t, job_source& job) noexcep
     try {
         maker.keys.look(key_of(t, maker.keys), &c, [](void* self, const void* view) {
             auto& [core, of, what, answer] = *static_cast<call*>(self);
-            const job_options how{.on_stop = of.on_stop};
+            const job_options how{.on_stop = of.on_stop, .priority = of.priority};
             answer = core.submit_in(core.shards[of.shard], of.hash, {view, 0}, what, how, {patience::none}).status();
         });
     } catch (const was_taken_back&) { // NOLINT(bugprone-empty-catch): the caller finds the mark

@@ -48,6 +48,7 @@ struct timed_job : pool_timer {
     std::uint32_t hash = 0; // as for the lane table
     std::uint16_t shard = 0;
     stop_action on_stop : 2 = stop_action::discard;
+    taskpool::priority priority : 2 = taskpool::priority::normal;
     bool repeats : 1 = false;
     std::uint8_t : 0; // what follows may be written while those are read
     // --- Under the shard's lock

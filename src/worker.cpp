@@ -194,7 +194,7 @@ bool worker::next(lane& l, job_slot& job, std::uint64_t& number) noexcept {
                 return false;
             continue;
         }
-        const tick age = front->submitted;
+        const tick age = front->age;
         if (MakesWay && should_yield(age)) {
             l.head_lock.unlock();
             core.enqueue(l, age);
@@ -263,7 +263,8 @@ bool worker::take_up(lane& l, job_slot& job) noexcept {
         make_resumption(job, *e, core.clock.now());
         number = e->number;
     }
-    return run(l, job, number);
+    run(l, job, number); // in time: it has begun, or is a coroutine
+    return true;
 }
 
 /// Whether a lane with a next job of this age must make way (G4).
@@ -292,7 +293,12 @@ bool worker::should_yield(tick age) noexcept {
 bool worker::run(lane& l, job_slot& job, std::uint64_t number) noexcept {
     running_job self{core, l, *this, number};
     const tick start = core.clock.now();
-    wait_times[bucket_of(start - job.submitted)].add();
+    tick waited = start - job.age;
+    if (job.priority != priority::normal) [[unlikely]] {
+        (job.priority == priority::high ? high : low).add();
+        waited = core.aged(start, job.priority) - job.age;
+    }
+    wait_times[bucket_of(waited)].add();
     // release pairs with the keeper's acquire: who sees the sequence change sees the counters above.
     job_sequence.store(job_sequence.load(std::memory_order_relaxed) + 1, std::memory_order_release);
     current = &self;
@@ -301,13 +307,14 @@ bool worker::run(lane& l, job_slot& job, std::uint64_t number) noexcept {
     } catch (...) {
         fail(job, self);
     }
-    self.failed |= !core.destroy_job(l, job);
+    if (!core.destroy_job(l, job))
+        count_failure(self);
     current = nullptr;
     job_sequence.store(job_sequence.load(std::memory_order_relaxed) + 1, std::memory_order_release); // as above
     // relaxed: whoever set it did so for this job; a late sight is mended at the next job or by the keeper.
     if (blocked.load(std::memory_order_relaxed))
         core.unblock(*this);
-    if (self.failed && count_failure(self))
+    if (self.to_be_settled && settle(self)) [[unlikely]]
         return false;
     const tick end = core.clock.now();
     run_times[bucket_of(end - start)].add();
@@ -320,23 +327,26 @@ bool worker::run(lane& l, job_slot& job, std::uint64_t number) noexcept {
 void worker::fail(job_slot& job, running_job& self) noexcept {
     if (begin_again(job, self))
         return;
-    self.failed = true;
-    if (self.after != verdict::late && !report_dead_letter(job, self))
+    count_failure(self);
+    if (self.after != verdict::late && !report_dead_letter(job, self, std::current_exception()))
         core.report_failure(core.describe(self.in), std::current_exception());
 }
 
 /// Counts a job that has failed, or came too late: then it ends here. Whether it did.
-bool worker::count_failure(const running_job& self) noexcept {
+bool worker::settle(running_job& self) noexcept {
+    current = &self; // what the policy owns ends as a part of the job
+    delete std::exchange(self.policy, nullptr);
+    current = nullptr;
     if (self.after == verdict::late) {
         const std::lock_guard lock(self.in.head_lock);
         if (self.in.current_extras_locked() == nullptr) { // else it went on all the same
             self.in.end_job_locked();
-            discarded.add();
-            core.expired.fetch_add(1, std::memory_order_relaxed); // a figure by itself
+            expired.add();
             return true;
         }
     }
-    failed.add();
+    if (self.failed)
+        failed.add();
     return false;
 }
 

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <thread>
 
 #include "lane.hpp"
@@ -25,7 +26,8 @@ struct running_job {
     worker& by;
     const std::uint64_t number;
     // --- Its worker only
-    mutable const retry* policy = nullptr; // that of the verdict
+    mutable std::shared_ptr<const retry>* policy = nullptr; // of the verdict; settle() frees it
+    mutable bool to_be_settled = false;                     // it came to no plain end
     mutable bool failed = false;
     mutable verdict after = verdict::none; // of this attempt
     mutable bool has_future = false;       // said by one that has thrown
@@ -59,6 +61,10 @@ struct worker {
     sync::tally finished;  // ... of which ran and were not held,
     sync::tally failed;    // ... threw,
     sync::tally discarded; // ... or were discarded during stop
+    sync::tally expired;   // ... or came too late
+    sync::tally high;      // jobs that came to their turn with a priority
+    sync::tally low;
+    sync::tally retries; // attempts after the first
     std::array<sync::tally, 24> wait_times;
     std::array<sync::tally, 24> run_times;
     sync::atomic<std::uint64_t> job_sequence{0}; // odd while a job runs
@@ -96,7 +102,7 @@ struct worker {
     bool should_yield(tick age) noexcept;
     bool run(lane& l, job_slot& job, std::uint64_t number) noexcept;
     void fail(job_slot& job, running_job& self) noexcept;
-    bool count_failure(const running_job& self) noexcept;
+    bool settle(running_job& self) noexcept;
     void tell_submitters(lane& l, bool lane_wanted, bool pool_wanted) noexcept;
     void sample(const lane& l, tick now) noexcept;
 

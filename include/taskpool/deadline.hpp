@@ -5,11 +5,9 @@
 #pragma once
 
 #include <chrono>
-#include <concepts>
 #include <type_traits>
 #include <utility>
 
-#include <taskpool/detail/future.hpp>
 #include <taskpool/export.hpp>
 #include <taskpool/job.hpp>
 #include <taskpool/status.hpp>
@@ -20,24 +18,24 @@ namespace detail {
 
 /// Whether the job begins after `deadline`: then it is reported and counted as discarded, whatever becomes of the
 /// exception that is to end it. REQUIRES: called by the job's thread.
-TASKPOOL_EXPORT bool is_late(const running_job& job, clock::time_point deadline) noexcept;
+TASKPOOL_EXPORT bool expire_if_late(const running_job& job, std::chrono::steady_clock::time_point deadline) noexcept;
 
 /// The callable of with_deadline.
 template <class F>
 class with_deadline_job {
   public:
-    with_deadline_job(clock::time_point deadline, F f) : deadline_(deadline), f_(std::move(f)) {}
+    with_deadline_job(std::chrono::steady_clock::time_point deadline, F f) : deadline_(deadline), f_(std::move(f)) {}
 
     template <class Key>
         requires is_job<Key, F>
     decltype(auto) operator()(const basic_job_context<Key>& context) {
-        if (is_late(context_access::job(context), deadline_))
+        if (expire_if_late(context_access::job(context), deadline_))
             throw job_expired();
         return call_in_job<Key>(f_, context);
     }
 
   private:
-    clock::time_point deadline_;
+    std::chrono::steady_clock::time_point deadline_;
     F f_;
 };
 

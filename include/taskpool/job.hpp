@@ -3,8 +3,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <stop_token>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include <taskpool/export.hpp>
@@ -103,6 +105,21 @@ struct context_access {
         return context.job_;
     }
 };
+
+template <class Key, class F>
+inline constexpr bool is_job = std::is_invocable_v<F&, const basic_job_context<Key>&> ||
+                               std::is_invocable_v<F&, std::stop_token> || std::is_invocable_v<F&>;
+
+/// Calls a user's callable in a job, with what it wants to know.
+template <class Key, class F, class... Arguments>
+decltype(auto) call_in_job(F& f, const basic_job_context<Key>& context, Arguments&&... arguments) {
+    if constexpr (std::is_invocable_v<F&, const basic_job_context<Key>&, Arguments...>)
+        return std::invoke(f, context, std::forward<Arguments>(arguments)...);
+    else if constexpr (std::is_invocable_v<F&, std::stop_token, Arguments...>)
+        return std::invoke(f, context.stop_token(), std::forward<Arguments>(arguments)...);
+    else
+        return std::invoke(f, std::forward<Arguments>(arguments)...);
+}
 } // namespace detail
 
 } // namespace taskpool

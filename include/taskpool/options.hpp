@@ -2,6 +2,7 @@
 // How a pool is set up, and what may be said of one job.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -11,7 +12,7 @@
 #include <string>
 #include <string_view>
 
-#include <taskpool/retry_policy.hpp>
+#include <taskpool/retry.hpp>
 
 namespace taskpool {
 
@@ -31,7 +32,7 @@ enum class discard_reason : std::uint8_t {
     stopped,        ///< by stop() or the destructor
     cancelled,      ///< by cancel(key)
     dropped_oldest, ///< by overflow::drop_oldest
-    replaced,       ///< by overflow::keep_latest
+    replaced,       ///< by overflow::keep_latest, or by a job of the same tag
     no_room,        ///< its time came while there was no room, with overflow::reject
     expired,        ///< its turn came after its deadline (deadline.hpp)
 };
@@ -76,6 +77,11 @@ struct options {
     /// Coroutines, the calls of `run` and `then`, and what executors of other libraries post are not.
     std::optional<taskpool::retry> retry = std::nullopt;
 
+    /// How much older than it is a job of priority::high counts, and how much younger one of priority::low, when ready
+    /// keys take turns (G4). So the longest that a job waits for later ones of a higher class is twice that. In steps
+    /// of 1 ms, up to an hour.
+    std::chrono::milliseconds ageing = std::chrono::seconds(1);
+
     /// Whether the constructor starts the threads. If not, jobs are accepted and wait for start().
     bool autostart = true;
 
@@ -101,9 +107,24 @@ enum class stop_action : std::uint8_t {
     run,     ///< It must not be lost: it runs during stop, with its context already stopped.
 };
 
+/// Which of two ready keys goes first. Jobs of one key run in their order, whatever their priorities: a key counts by
+/// its next job. A coroutine that goes on counts as normal. A key that waits for its turn keeps that when what it was
+/// given for is cancelled, dropped or replaced.
+enum class priority : std::uint8_t {
+    normal, ///< By age (G4).
+    high,   ///< As if it had been submitted options::ageing earlier.
+    low,    ///< As if it had been submitted options::ageing later.
+};
+
+/// What a job is about, within its key: of those of one tag at most one waits, the latest.
+struct tag {
+    std::string_view name;
+};
+
 /// What may be said of one job when it is submitted.
 struct job_options {
-    stop_action on_stop = stop_action::discard; ///< What stop() does with it while it waits.
+    stop_action on_stop = stop_action::discard;               ///< What stop() does with it while it waits.
+    taskpool::priority priority = taskpool::priority::normal; ///< How its key takes turns with others, when it is next.
 };
 
 } // namespace taskpool

@@ -32,9 +32,13 @@ struct pool_stats {
         0;                     ///< Jobs that ran to their end, failed ones included; held ones when they were released.
     std::uint64_t failed = 0;  ///< Jobs that threw (where a future took the exception, too).
     std::uint64_t retries = 0; ///< Attempts after the first one of a job that threw (retry.hpp).
-    std::uint64_t discarded = 0; ///< Accepted jobs that never ran: stopped, cancelled, dropped or replaced.
+    std::uint64_t discarded = 0; ///< Accepted jobs that never ran: see discard_reason.
     std::uint64_t expired = 0;   ///< Those of them that came to their turn after their deadline (deadline.hpp).
+    std::uint64_t replaced = 0;  ///< Those of them that made way for a job of the same tag.
     std::uint64_t rejected = 0;  ///< Submits that were not accepted, whatever their status.
+
+    std::uint64_t high = 0; ///< Jobs of priority::high that came to their turn.
+    std::uint64_t low = 0;  ///< The same of priority::low.
 
     std::size_t waiting = 0;         ///< Jobs that wait in lanes, suspended coroutines that lent their lane included.
     std::size_t timers = 0;          ///< Jobs that wait for their time, repeating ones included.

@@ -97,8 +97,9 @@ enum class suspension : std::uint8_t {
 
 /// What may be said of a coroutine when it is spawned.
 struct spawn_options {
-    suspension while_suspended = suspension::hold; ///< What the key does meanwhile.
-    stop_action on_stop = stop_action::discard;    ///< What stop() does with it while it has not begun.
+    suspension while_suspended = suspension::hold;            ///< What the key does meanwhile.
+    stop_action on_stop = stop_action::discard;               ///< What stop() does with it while it has not begun.
+    taskpool::priority priority = taskpool::priority::normal; ///< How its key takes turns until it begins.
 };
 
 /// What a coroutine is told of its job: `const auto job = co_await taskpool::this_job();`. Small and copyable, valid

@@ -278,6 +278,29 @@ class basic_task_pool {
         return detail::submitter<Key, place>::async(place{core_, view(key)}, std::forward<F>(job), how);
     }
 
+    /// As submit, but if a job of the same tag, key and job_options::on_stop waits, `job` replaces that: it takes its
+    /// place, and its priority, and needs no room. The other one is discarded and reported (discard_reason::replaced).
+    /// A job that has begun is not replaced. One allocation.
+    template <job_for<Key> F>
+    submit_result submit(key_view key, const tag& about, F&& job, const job_options& how = {}) {
+        return put(key, about, std::forward<F>(job), how, {detail::patience::for_ever});
+    }
+    template <job_for<Key> F>
+    [[nodiscard]] submit_result try_submit(key_view key, const tag& about, F&& job, const job_options& how = {}) {
+        return put(key, about, std::forward<F>(job), how, {detail::patience::none});
+    }
+    template <class Rep, class Period, job_for<Key> F>
+    [[nodiscard]] submit_result submit_for(key_view key, const tag& about,
+                                           const std::chrono::duration<Rep, Period>& time, F&& job,
+                                           const job_options& how = {}) {
+        return put(key, about, std::forward<F>(job), how, detail::patience_for(time));
+    }
+    template <job_for<Key> F>
+    auto async(key_view key, const tag& about, F&& job, const job_options& how = {}) {
+        return detail::submitter<Key, tagged_place>::async(tagged_place{core_, view(key), about.name},
+                                                           std::forward<F>(job), how);
+    }
+
     // --- Coroutines (task.hpp) ------------------------------------------------------------------------------------
 
     /// Submits a coroutine, which keeps the key, with no thread, until it has ended (or lends it to the key's other
@@ -467,6 +490,15 @@ class basic_task_pool {
         }
     };
 
+    struct tagged_place {
+        const std::shared_ptr<detail::pool_core>& core;
+        detail::key_view key;
+        std::string_view tag;
+        submit_result submit(detail::job_source& job, const job_options& how, detail::patience wait) const {
+            return detail::submit(*core, key, tag, job, how, wait);
+        }
+    };
+
     // REQUIRES: `key` outlives the result, which points at it.
     detail::key_view view(const std::remove_reference_t<key_view>& key) const {
         return {&key, static_cast<std::uint64_t>(hash_(key))};
@@ -485,7 +517,7 @@ class basic_task_pool {
         auto& promise = coroutine.frame_.promise();
         auto& job = promise.become_job(coroutine.frame_, promise, how.while_suspended == suspension::interleave);
         try {
-            auto answer = detail::submit_coroutine(*core_, key, job, how.on_stop);
+            auto answer = detail::submit_coroutine(*core_, key, job, {how.on_stop, how.priority});
             if (answer)
                 coroutine.frame_ = {};
             else
@@ -523,6 +555,13 @@ class basic_task_pool {
     submit_result put(const std::remove_reference_t<key_view>& key, F&& job, const job_options& how,
                       detail::patience wait) {
         return detail::submitter<Key, place>::submit(place{core_, view(key)}, std::forward<F>(job), how, wait);
+    }
+
+    template <class F>
+    submit_result put(const std::remove_reference_t<key_view>& key, const tag& about, F&& job, const job_options& how,
+                      detail::patience wait) {
+        return detail::submitter<Key, tagged_place>::submit(tagged_place{core_, view(key), about.name},
+                                                            std::forward<F>(job), how, wait);
     }
 
     [[no_unique_address]] Hash hash_;

@@ -36,7 +36,7 @@ class Lane : public ::testing::Test {
     void put(F job) {
         auto make = [&](lane&) { return std::move(job); };
         job_source_of<int, F, decltype(make)> source(make);
-        lane_.push_locked(source, 7, stop_action::discard);
+        lane_.push_locked(source, 7, {});
     }
 
     /// Takes and runs the front; false when there is none.

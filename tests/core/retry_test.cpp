@@ -364,10 +364,10 @@ TEST(Retry, waits_of_any_length_are_possible) {
     pool.submit("key", with_retry({.max_attempts = 2000,
                                    .backoff = {.first = 1ns, .factor = 1e300, .max = std::chrono::nanoseconds::max()}},
                                   [] { throw std::runtime_error("no"); }));
-    pool.submit("none", with_retry({.max_attempts = 3, .backoff = {.first = 0ns, .factor = 1, .max = 0ns}},
+    pool.submit("none", with_retry({.max_attempts = 5, .backoff = {.first = 0ns, .factor = 1e300, .max = 1s}},
                                    [] { throw std::runtime_error("no"); }));
     pool.run_for(1h);
-    EXPECT_EQ(pool.stats().retries, 3U);
+    EXPECT_EQ(pool.stats().retries, 5U);
     pool.stop();
 }
 
@@ -447,6 +447,238 @@ TEST(Retry, jobs_that_fail_at_random_keep_the_order_of_their_keys_stress) {
     EXPECT_EQ(pool.stats().finished, static_cast<std::uint64_t>(jobs) * last.size());
     EXPECT_EQ(static_cast<std::uint64_t>(handed), pool.stats().failed);
     EXPECT_GT(pool.stats().retries, 0U);
+}
+
+// --- What once went wrong --------------------------------------------------------------------------------------------
+
+TEST(Retry, a_policy_may_end_before_its_job_is_settled) {
+    int letters = 0;
+    strings failed;
+    manual_pool pool(with_failures(failed));
+    // Inside the job, so it ends as the exception leaves.
+    pool.submit("inside", [](const job_context& context) {
+        auto inner = with_retry(exactly(3), [](const job_context&) { throw std::runtime_error("no"); });
+        inner(context);
+    });
+    // With the call of a continuation whose future nobody wants.
+    auto policy = exactly(1);
+    policy.handler = [&](dead_letter&& letter) {
+        EXPECT_FALSE(letter.job); // it is used up
+        ++letters;
+    };
+    pool.async("before", [] {}).then("then", with_retry(policy, [] { throw std::runtime_error("no"); }));
+    policy.handler = nullptr;
+    pool.drain();
+    EXPECT_EQ(failed, strings{"inside: no"});
+    EXPECT_EQ(letters, 1);
+    EXPECT_EQ(pool.stats().retries, 2U);
+}
+
+TEST(Retry, a_job_that_must_run_is_tried_once_more_and_not_for_ever_when_stop_comes_after_the_verdict) {
+    gate in_when;
+    gate stopping;
+    std::atomic<int> attempts = 0;
+    task_pool pool({.threads = 1, .on_failure = [](const failure&) {}});
+    const opener opens(stopping);
+    auto policy = exactly(10);
+    policy.when = [&](const std::exception_ptr&) {
+        in_when.open();
+        stopping.wait(); // stop() begins after it was asked for
+        return true;
+    };
+    ASSERT_TRUE(pool.submit("key",
+                            with_retry(policy,
+                                       [&] {
+                                           ++attempts;
+                                           throw std::runtime_error("no");
+                                       }),
+                            {.on_stop = stop_action::run}));
+    in_when.wait();
+    std::thread stops([&] { pool.stop(); });
+    EXPECT_TRUE(eventually([&] { return pool.submit("other", [] {}) == submit_status::stopped; }));
+    stopping.open();
+    stops.join();
+    EXPECT_EQ(attempts, 2);
+}
+
+TEST(Retry, a_beat_does_not_leave_the_pool_as_a_dead_letter) {
+    int beats = 0;
+    int letters = 0;
+    std::vector<stored_job> kept;
+    {
+        manual_pool pool;
+        auto policy = exactly(1);
+        policy.handler = [&](dead_letter&& letter) {
+            ++letters;
+            EXPECT_FALSE(letter.job);
+            kept.push_back(std::move(letter.job));
+        };
+        timer every = pool.submit_every(10ms, "key", with_retry(policy, [&] {
+                                            ++beats;
+                                            throw std::runtime_error("no");
+                                        }));
+        pool.run_for(100ms);
+        EXPECT_EQ(beats, 10);
+        EXPECT_EQ(letters, 10);
+        EXPECT_EQ(every.missed(), 0U);
+    }
+}
+
+TEST(Retry, a_hold_taken_after_the_verdict_gives_the_job_up) {
+    strings failed;
+    held kept;
+    bool next = false;
+    manual_pool pool(with_failures(failed));
+    pool.submit("key", [&, inner = with_retry(exactly(5), [](const job_context& context) {
+                               throw std::runtime_error("no " + std::to_string(context.attempt()));
+                           })](const job_context& context) mutable {
+        try {
+            inner(context);
+        } catch (...) {
+            if (context.attempt() == 2 || context.key() == "at once")
+                kept = context.hold();
+            throw;
+        }
+    });
+    pool.submit("key", [&] { next = true; });
+    pool.run_for(1s);
+    EXPECT_EQ(failed, strings{"key: no 2"});
+    EXPECT_TRUE(kept);
+    EXPECT_FALSE(next);
+    kept.release();
+    pool.run_until_idle();
+    EXPECT_TRUE(next);
+    pool.submit("at once", [&, inner = with_retry(exactly(5), [](const job_context&) {
+                                   throw std::runtime_error("no");
+                               })](const job_context& context) mutable {
+        try {
+            inner(context);
+        } catch (...) {
+            kept = context.hold();
+            throw;
+        }
+    });
+    pool.run_for(1s);
+    EXPECT_EQ(failed.back(), "at once: no");
+    kept.release();
+    pool.drain();
+    EXPECT_EQ(pool.stats().retries, 1U);
+}
+
+TEST(Retry, a_cancel_after_the_verdict_ends_the_sleep_at_once) {
+    strings failed;
+    manual_pool* where = nullptr;
+    manual_pool pool(with_failures(failed));
+    where = &pool;
+    auto policy = exactly(5);
+    policy.when = [&](const std::exception_ptr&) {
+        where->cancel("key");
+        return true;
+    };
+    pool.submit("key", with_retry(policy, [] { throw std::runtime_error("no"); }));
+    pool.run_until_idle(); // no time passes
+    EXPECT_EQ(failed, strings{"key: no"});
+    EXPECT_EQ(pool.stats().retries, 0U);
+    EXPECT_EQ(pool.active_keys(), 0U);
+}
+
+TEST(Retry, a_failure_whose_future_is_gone_is_reported_when_a_cancel_ends_the_wait) {
+    strings failed;
+    manual_pool pool(with_failures(failed));
+    pool.async("key", with_retry(exactly(5), [] { throw std::runtime_error("no"); }));
+    pool.run_until_idle();
+    pool.cancel("key");
+    pool.run_until_idle();
+    EXPECT_EQ(failed, strings{"key: no"});
+    EXPECT_EQ(pool.stats().failed, 1U);
+}
+
+TEST(Retry, a_beat_that_is_cancelled_between_two_attempts_has_failed) {
+    strings failed;
+    manual_pool pool(with_failures(failed));
+    timer every = pool.submit_every(100ms, "key", with_retry(exactly(5), [] { throw std::runtime_error("no"); }));
+    pool.run_for(101ms);
+    EXPECT_TRUE(every.cancel());
+    pool.drain();
+    EXPECT_EQ(failed, strings{"key: no"});
+    EXPECT_EQ(pool.stats().retries, 0U);
+    EXPECT_EQ(pool.stats().failed, 1U);
+    std::uint32_t attempts = 0;
+    auto policy = exactly(5);
+    policy.handler = [&](dead_letter&& letter) { attempts = letter.attempts; };
+    every = pool.submit_every(100ms, "key", with_retry(policy, [] { throw std::runtime_error("no"); }));
+    pool.run_for(101ms);
+    EXPECT_TRUE(every.cancel());
+    pool.drain();
+    EXPECT_EQ(attempts, 1U); // the second was not made
+}
+
+TEST(Retry, a_failure_is_told_once_when_a_hold_ends_the_retries_of_a_job_with_a_future) {
+    for (const bool at_once : {true, false}) {
+        for (const bool wanted : {true, false}) {
+            strings failed;
+            held kept;
+            manual_pool pool(with_failures(failed));
+            auto result = pool.async("key", [&, inner = with_retry(exactly(5), [](const job_context&) {
+                                                    throw std::runtime_error("no");
+                                                })](const job_context& context) mutable {
+                try {
+                    inner(context);
+                } catch (...) {
+                    if (at_once || context.attempt() == 2)
+                        kept = context.hold();
+                    throw;
+                }
+            });
+            if (!wanted)
+                result = {};
+            pool.run_for(1s);
+            kept.release();
+            pool.drain();
+            EXPECT_EQ(failed, wanted ? strings{} : strings{"key: no"});
+            EXPECT_EQ(pool.stats().failed, 1U);
+            if (wanted) {
+                EXPECT_THROW(result.get(), std::runtime_error);
+            }
+        }
+    }
+}
+
+TEST(Retry, a_policy_may_hold_the_last_reference_to_the_pool) {
+    std::atomic<int> letters = 0;
+    std::weak_ptr<task_pool> watched;
+    {
+        auto pool = std::make_shared<task_pool>(options{.threads = 1});
+        watched = pool;
+        auto policy = exactly(1);
+        policy.handler = [pool, &letters](dead_letter&&) { ++letters; };
+        ASSERT_TRUE(pool->submit("key", with_retry(std::exchange(policy, {}), [] { throw std::runtime_error("no"); })));
+    }
+    EXPECT_TRUE(eventually([&] { return letters == 1 && watched.expired(); }));
+}
+
+TEST(Retry, a_dead_letter_that_is_submitted_again_is_not_wrapped) {
+    std::optional<stored_job> dead;
+    manual_pool pool;
+    auto policy = exactly(1);
+    policy.handler = [&](dead_letter&& letter) { dead = std::move(letter.job); };
+    pool.submit("key", with_retry(policy, [] { throw std::runtime_error("no"); }));
+    pool.drain();
+    for (int i = 0; i < 100; ++i) {
+        ASSERT_TRUE(dead && *dead);
+        auto again = std::exchange(dead, std::nullopt);
+        const auto before = allocations_of_this_thread();
+        ASSERT_TRUE(pool.submit("key", std::move(*again)));
+        EXPECT_LE(allocations_of_this_thread() - before, 2U); // the lane
+        pool.drain();
+    }
+    dead.reset();
+    EXPECT_THROW(pool.submit("key", stored_job()), std::invalid_argument);
+    EXPECT_EQ(pool.stats().accepted, 101U);
+}
+
+TEST(Retry, there_must_be_a_policy) {
+    EXPECT_THROW(with_retry(std::shared_ptr<const retry>(), [] {}), std::invalid_argument);
 }
 
 // --- Matrix ----------------------------------------------------------------------------------------------------------

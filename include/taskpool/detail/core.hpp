@@ -127,12 +127,19 @@ template <class F>
 inline constexpr bool fits_inline =
     sizeof(F) <= inline_job_size && alignof(F) <= inline_job_alignment && std::is_nothrow_move_constructible_v<F>;
 
+/// How often a stored callable can be run, and where.
+enum class job_kind : std::uint8_t {
+    plain,   ///< Again and again, anywhere.
+    of_pool, ///< Again, by this pool: it is a pointer to something of the pool's.
+    once,    ///< Its first run uses it up.
+};
+
 /// What can be done with a stored callable. A null `relocate` means 32 bytes of memcpy, a null `destroy` nothing.
 struct job_ops {
     void (*run)(void* storage, const running_job& job); // throws what the callable throws
     void (*destroy)(void* storage);                     // throws what the callable's destructor throws
     void (*relocate)(void* to, void* from) noexcept;    // moves it and ends it at `from`
-    bool runs_once = false;                             // its first run uses it up: it cannot be tried again
+    job_kind kind = job_kind::plain;
 };
 
 /// In a job's place for stop_action: as `discard`, but what a lane and the pool can hold does not bind it. It is taken
@@ -150,29 +157,15 @@ struct job_source {
     bool exists = false;       // its state does, whether it is accepted or not: the pool's capacity cannot bound it
 };
 
-template <class Key, class F>
-void invoke_job(F& f, const running_job& job) {
-    if constexpr (std::is_invocable_v<F&, const basic_job_context<Key>&>) {
-        const basic_job_context<Key> context(job);
-        std::invoke(f, context);
-    } else if constexpr (std::is_invocable_v<F&, std::stop_token>) {
-        std::invoke(f, detail::stop_token(job));
-    } else {
-        std::invoke(f);
-    }
-}
-
-template <class Key, class F>
-inline constexpr bool is_job = std::is_invocable_v<F&, const basic_job_context<Key>&> ||
-                               std::is_invocable_v<F&, std::stop_token> || std::is_invocable_v<F&>;
-
 template <class F>
-inline constexpr bool runs_once = requires { typename F::runs_once; };
+inline constexpr job_kind kind_of = requires { typename F::runs_once; } ? job_kind::once : job_kind::plain;
 
 /// The functions for a callable `F` that lies in the slot itself.
 template <class Key, class F>
 inline constexpr job_ops inline_job_ops = {
-    [](void* storage, const running_job& job) { invoke_job<Key>(*static_cast<F*>(storage), job); },
+    [](void* storage, const running_job& job) {
+        call_in_job<Key>(*static_cast<F*>(storage), basic_job_context<Key>(job));
+    },
     std::is_trivially_destructible_v<F> ? nullptr : static_cast<void (*)(void*)>([](void* storage) {
         static_cast<F*>(storage)->~F();
     }),
@@ -181,13 +174,15 @@ inline constexpr job_ops inline_job_ops = {
                                           new (to) F(std::move(*static_cast<F*>(from)));
                                           static_cast<F*>(from)->~F();
                                       }),
-    runs_once<F>,
+    kind_of<F>,
 };
 
 /// The functions for a callable `F` to which the slot holds a pointer.
 template <class Key, class F>
 inline constexpr job_ops boxed_job_ops = {
-    [](void* storage, const running_job& job) { invoke_job<Key>(**static_cast<F**>(storage), job); },
+    [](void* storage, const running_job& job) {
+        call_in_job<Key>(**static_cast<F**>(storage), basic_job_context<Key>(job));
+    },
     [](void* storage) {
         // The destructor may throw; the memory is given back all the same.
         struct box_memory {
@@ -199,13 +194,20 @@ inline constexpr job_ops boxed_job_ops = {
     nullptr,
 };
 
+/// Takes the callable out of a stored_job. Throws std::invalid_argument for one that is empty.
+TASKPOOL_EXPORT const job_ops* unpack(stored_job&& job, void* storage);
+
 /// Brings a callable of type `F`, which `make(lane&)` yields, or `make()`, to the core. The memory of one that needs a
 /// box is taken before any lock.
 template <class Key, class F, class Make>
 class job_source_of : public job_source {
   public:
     explicit job_source_of(Make make) : make_(std::move(make)) {
-        if constexpr (fits_inline<F>) {
+        if constexpr (std::is_same_v<F, stored_job>) { // lies in the slot as it did when it was a pool's job before
+            store = [](job_source& self, void* storage) {
+                self.ops = unpack(static_cast<job_source_of&>(self).made(), storage);
+            };
+        } else if constexpr (fits_inline<F>) {
             ops = &inline_job_ops<Key, F>;
             store = [](job_source& self, void* storage) { new (storage) F(static_cast<job_source_of&>(self).made()); };
         } else {
@@ -278,6 +280,8 @@ TASKPOOL_EXPORT submit_result submit(pool_core& core, const key_view& key, job_s
                                      patience wait);
 TASKPOOL_EXPORT submit_result submit(pool_core& core, lane& lane, job_source& job, const job_options& how,
                                      patience wait);
+TASKPOOL_EXPORT submit_result submit(pool_core& core, const key_view& key, std::string_view tag, job_source& job,
+                                     const job_options& how, patience wait);
 
 /// Submits for a later time, and again every `period` if that is positive.
 TASKPOOL_EXPORT scheduled schedule(pool_core& core, const key_view& key, job_source& job, const job_options& how,

@@ -36,7 +36,7 @@ TASKPOOL_EXPORT coroutine_job* make_coroutine_job(void* room, std::coroutine_han
 TASKPOOL_EXPORT void destroy_coroutine_job(coroutine_job& job) noexcept;
 /// The job that runs or resumes it, for the core to take.
 TASKPOOL_EXPORT submit_result submit_coroutine(pool_core& core, const key_view& key, coroutine_job& job,
-                                               stop_action on_stop);
+                                               const job_options& how);
 /// It has come to its end; the promise holds the result.
 TASKPOOL_EXPORT void set_done(coroutine_job& job) noexcept;
 /// The handle to resume when it goes on. REQUIRES: called by the job's own coroutines, which then suspend.

@@ -25,7 +25,7 @@ namespace taskpool::detail {
 struct coroutine_job; // a coroutine that was spawned; compiled
 
 /// For a job with a future that has thrown: whether it is to be tried again. REQUIRES: called in a handler of that.
-TASKPOOL_EXPORT bool is_retried(const running_job& job) noexcept;
+TASKPOOL_EXPORT bool judge_with_future(const running_job& job) noexcept;
 
 // --- States and waiters ----------------------------------------------------------------------------------------------
 
@@ -61,6 +61,9 @@ class TASKPOOL_EXPORT future_core {
 
     /// Tells all who wait. They may end what is not counted. REQUIRES: called once.
     void finish(std::exception_ptr error) noexcept;
+    /// Ends without a result: with the error that was set, or as discarded. Reports an error that nobody wants.
+    /// REQUIRES: as finish(), by a job or for one that was discarded.
+    void abandon() noexcept;
     /// What finish() will be given. REQUIRES: not ready.
     void set_error(std::exception_ptr error) noexcept { error_ = std::move(error); }
     bool is_ready() const noexcept;
@@ -156,7 +159,7 @@ class promise {
     promise& operator=(promise&&) = delete;
     ~promise() {
         if (state_)
-            state_->finish(state_->error() ? state_->error() : std::make_exception_ptr(job_discarded()));
+            state_->abandon();
     }
 
     /// Runs `f`, which yields the value or throws. Throws what it threw where nobody wants to know, or where the job is
@@ -168,7 +171,7 @@ class promise {
             state_->set_from(std::forward<F>(f));
         } catch (...) {
             error = std::current_exception();
-            if (is_retried(job)) {
+            if (judge_with_future(job)) {
                 state_->set_error(std::move(error));
                 throw;
             }
@@ -187,17 +190,6 @@ class promise {
   private:
     future_ref<T> state_;
 };
-
-/// Calls a user's callable in a job, with what it wants to know.
-template <class Key, class F, class... Arguments>
-decltype(auto) call_in_job(F& f, const basic_job_context<Key>& context, Arguments&&... arguments) {
-    if constexpr (std::is_invocable_v<F&, const basic_job_context<Key>&, Arguments...>)
-        return std::invoke(f, context, std::forward<Arguments>(arguments)...);
-    else if constexpr (std::is_invocable_v<F&, std::stop_token, Arguments...>)
-        return std::invoke(f, context.stop_token(), std::forward<Arguments>(arguments)...);
-    else
-        return std::invoke(f, std::forward<Arguments>(arguments)...);
-}
 
 /// What async gives for a callable `F`: its result, by value.
 template <class Key, class F>
