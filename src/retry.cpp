@@ -283,21 +283,28 @@ void check(const retry* policy) {
 
 } // namespace detail
 
-stored_job::stored_job(stored_job&& other) noexcept : ops_(std::exchange(other.ops_, nullptr)) {
-    if (ops_ != nullptr)
-        detail::move_callable(*ops_, storage_, other.storage_);
-}
+stored_job::stored_job(stored_job&& other) noexcept { take(other); }
 
 stored_job& stored_job::operator=(stored_job other) noexcept {
-    this->~stored_job();
-    return *new (this) stored_job(std::move(other));
+    clear();
+    take(other);
+    return *this;
 }
 
-stored_job::~stored_job() {
-    if (ops_ == nullptr || ops_->destroy == nullptr)
+stored_job::~stored_job() { clear(); }
+
+void stored_job::take(stored_job& from) noexcept {
+    ops_ = std::exchange(from.ops_, nullptr);
+    if (ops_ != nullptr)
+        detail::move_callable(*ops_, storage_, from.storage_);
+}
+
+void stored_job::clear() noexcept {
+    const auto* const ops = std::exchange(ops_, nullptr);
+    if (ops == nullptr || ops->destroy == nullptr)
         return;
     try {
-        ops_->destroy(storage_);
+        ops->destroy(storage_);
     } catch (...) { // NOLINT(bugprone-empty-catch): nobody is left to be told
     }
 }

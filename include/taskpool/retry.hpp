@@ -67,6 +67,8 @@ class TASKPOOL_EXPORT stored_job {
     friend struct detail::stored_job_access;
 
     void run(const detail::running_job& job);
+    void take(stored_job& from) noexcept;
+    void clear() noexcept;
 
     const detail::job_ops* ops_ = nullptr;
     alignas(16) std::byte storage_[32]; // as a slot's
