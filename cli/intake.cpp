@@ -60,10 +60,8 @@ void intake::offer(std::unique_ptr<work> what, const job_context& context) {
     if (closed_) {
         ended_locked(*result.key);
         ++report_.dropped;
-        const bool last = outstanding_ == 0;
         lock.unlock();
-        if (last)
-            wake_();
+        wake_(); // each time: the engine may have taken its report before this one, and ended its own last one since
         return;
     }
     if (!skipped_keys_.empty() && skipped_keys_.contains(*result.key)) {

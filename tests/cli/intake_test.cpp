@@ -113,6 +113,19 @@ TEST_F(Intake, WhatComesAfterTheCloseIsDropped) {
     EXPECT_EQ(report.dropped, 1U);
 }
 
+TEST_F(Intake, EachDropIsToldThoughOthersAreOnTheirWay) {
+    submit("a");
+    auto first = take(1);
+    pool.pause("b");
+    submit("b");
+    in.close();
+    woken = false;
+    pool.resume("b");
+    pool.drain("b");
+    EXPECT_TRUE(woken) << "the engine may have looked before, and end the other one before it waits";
+    end(first[0]);
+}
+
 TEST_F(Intake, ASkippedKeyIsNotHeld) {
     submit("a");
     submit("a");
