@@ -22,15 +22,15 @@ void tag_index::add(tagged_job& t) {
     if (!jobs_)
         jobs_ = std::make_unique<jobs>();
     jobs_->emplace(place_of(t), &t);
-    t.listed.store(true, std::memory_order_relaxed); // as below
+    t.listed.store(true, std::memory_order_relaxed); // the job's push publishes it
 }
 
 void tag_index::remove(tagged_job& t) noexcept {
-    // relaxed: who owns the job and sees an older value looks again under the lock.
-    t.listed.store(false, std::memory_order_relaxed);
     jobs_->erase(place_of(t));
     if (jobs_->empty())
         jobs_.reset();
+    // release pairs with the acquire in unlist: who owns the job may end it from here on, and sees what replaced it.
+    t.listed.store(false, std::memory_order_release);
 }
 
 // --- In the lane -----------------------------------------------------------------------------------------------------
@@ -41,14 +41,14 @@ tagged_job* pointer_in(void* storage) noexcept { return *std::launder(reinterpre
 
 /// REQUIRES: the shard's lock.
 void unlist_locked(tagged_job& t) noexcept {
-    if (t.listed.load(std::memory_order_relaxed))
+    if (t.listed.load(std::memory_order_relaxed)) // written under this lock
         t.core.shard_of(*t.in).tags.remove(t);
 }
 
 /// REQUIRES: the caller owns the job, which lies in no lane.
 void unlist(tagged_job& t) noexcept {
-    // relaxed: nobody lists it again. The pool may be gone when it is not listed.
-    if (!t.listed.load(std::memory_order_relaxed))
+    // acquire pairs with the release in remove. Nobody lists it again; and the pool may be gone when it is not listed.
+    if (!t.listed.load(std::memory_order_acquire))
         return;
     const std::lock_guard lock(t.core.shard_of(*t.in).lock);
     unlist_locked(t);
