@@ -7,6 +7,7 @@
 
 #include <taskpool/testing.hpp>
 
+#include "at_end.hpp"
 #include "testing.hpp"
 
 namespace taskpool::testing {
@@ -787,21 +788,11 @@ TEST(Matrix_retry, cancel_key) {
 TEST(Matrix_retry, job_throws) {
     std::atomic<int> failures = 0;
     task_pool pool({.threads = 1, .on_failure = [&](const failure&) { ++failures; }});
-    struct throws_at_its_end {
-        bool armed = true;
-        throws_at_its_end() = default;
-        throws_at_its_end(throws_at_its_end&& other) noexcept : armed(std::exchange(other.armed, false)) {}
-        throws_at_its_end& operator=(throws_at_its_end&&) = delete;
-        ~throws_at_its_end() noexcept(false) {
-            if (armed)
-                throw std::runtime_error("end");
-        }
-        void operator()(const job_context& context) const {
-            if (context.attempt() == 1)
-                throw std::runtime_error("no");
-        }
+    auto job = [last = throws_at_its_end()](const job_context& context) {
+        if (context.attempt() == 1)
+            throw std::runtime_error("no");
     };
-    ASSERT_TRUE(pool.submit("key", with_retry(exactly(3), throws_at_its_end())));
+    ASSERT_TRUE(pool.submit("key", with_retry(exactly(3), std::move(job))));
     pool.drain();
     EXPECT_EQ(pool.stats().retries, 1U);
     EXPECT_EQ(pool.stats().failed, 1U); // its destructor threw

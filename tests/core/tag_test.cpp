@@ -5,6 +5,7 @@
 
 #include <taskpool/testing.hpp>
 
+#include "at_end.hpp"
 #include "testing.hpp"
 
 namespace taskpool::testing {
@@ -161,17 +162,6 @@ TEST(Tag, goes_with_retries_and_deadlines) {
 TEST(Tag, a_replaced_job_may_call_the_pool_at_its_end) {
     strings ran;
     manual_pool pool;
-    struct at_end {
-        std::function<void()> call;
-        explicit at_end(std::function<void()> f) : call(std::move(f)) {}
-        at_end(at_end&& other) noexcept : call(std::exchange(other.call, nullptr)) {}
-        at_end& operator=(at_end&&) = delete;
-        ~at_end() {
-            if (call)
-                call();
-        }
-        void operator()() const {}
-    };
     pool.submit("key", tag{"a"}, at_end([&] { pool.submit("key", tag{"a"}, says(ran, "from the end")); }));
     pool.submit("key", tag{"a"}, says(ran, "replaced by that"));
     pool.drain();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Jobs for a later time: submit_after, submit_at, submit_every, the handle, and the clock that is moved by hand.
+#include "at_end.hpp"
 #include "testing.hpp"
 
 #include <limits>
@@ -701,19 +702,6 @@ TEST(Submit_after, a_pool_may_be_destroyed_by_its_own_job_with_many_pending) {
     EXPECT_EQ(must_run, 1'000);
 }
 
-/// Calls something at its end.
-struct at_end {
-    std::function<void()> call;
-    explicit at_end(std::function<void()> f) : call(std::move(f)) {}
-    at_end(at_end&& other) noexcept : call(std::exchange(other.call, nullptr)) {}
-    at_end& operator=(at_end&&) = delete;
-    ~at_end() {
-        if (call)
-            call();
-    }
-    void operator()() const {}
-};
-
 TEST(Submit_after, the_end_of_a_callable_may_call_the_pool) {
     const auto clock = new_clock();
     std::atomic<int> ends = 0;
@@ -746,17 +734,6 @@ TEST(Submit_after, the_end_of_a_callable_may_call_the_pool) {
 }
 
 TEST(Submit_after, the_end_of_a_callable_may_throw) {
-    struct throws_at_its_end {
-        bool armed = true;
-        throws_at_its_end() = default;
-        throws_at_its_end(throws_at_its_end&& other) noexcept : armed(std::exchange(other.armed, false)) {}
-        throws_at_its_end& operator=(throws_at_its_end&&) = delete;
-        ~throws_at_its_end() noexcept(false) {
-            if (armed)
-                throw std::runtime_error("end");
-        }
-        void operator()() const {}
-    };
     std::atomic<int> failures = 0;
     task_pool pool({.threads = 1, .on_failure = [&](const failure& f) {
                         EXPECT_EQ(f.key, "key");
