@@ -192,6 +192,7 @@ inline constexpr job_ops boxed_job_ops = {
         memory.box->~F();
     },
     nullptr,
+    kind_of<F>,
 };
 
 /// Takes the callable out of a stored_job. Throws std::invalid_argument for one that is empty.
