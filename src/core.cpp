@@ -34,6 +34,11 @@ bool drain(pool_core& core, const key_view& key, patience wait) { return core.dr
 std::size_t cancel(pool_core& core, const key_view& key) { return core.cancel(key); }
 stop_report stop(pool_core& core) { return core.stop(); }
 
+void limit(pool_core& core, const key_view& key, const rate& most) { core.limit(key, most); }
+bool unlimit(pool_core& core, const key_view& key) { return core.unlimit(key); }
+void limit_all(pool_core& core, const std::optional<rate>& most) { core.limit_all(most); }
+void limit_by(pool_core& core, rate_function f) { core.limit_by(std::move(f)); }
+
 bool pause(pool_core& core, const key_view& key) { return core.pause(key); }
 bool resume(pool_core& core, const key_view& key) { return core.resume(key); }
 std::size_t active_keys(const pool_core& core) noexcept { return core.active_keys(); }

@@ -7,7 +7,7 @@
 //                          |  ^
 //             job returned |  | last hold released, jobs wait      (none wait: suspended -> idle)
 //               but held   v  | or its coroutine can go on
-//                       suspended    (also a paused lane with jobs: from its worker's hands or a push, until resumed)
+//                       suspended    (also a lane with jobs that is paused, or waits for its rate)
 //
 // A lane without jobs is *lingering* instead of idle while coroutines of it are suspended that let other jobs of the
 // key run (they are *detached*): it has work, so it is not forgotten; a push makes it active like an idle one.
@@ -156,7 +156,7 @@ struct lane {
     std::uint8_t head_index = at_inline_slot; // next slot to take
     bool has_job : 1 = false;                 // a job runs or is held
     bool room_wanted : 1 = false;             // a submitter sleeps until there is room
-    bool starts_none : 1 = false;             // it is paused
+    bool attends : 1 = false;                 // none of its jobs starts without pool_core::attend()
     sync::atomic<bool> cancelled{false};      // asks the current job to stop; read by it
     std::uint32_t pushed_seen = 0;
     sync::atomic<std::uint64_t> taken{0}; // since idle; the tail reads its low half

@@ -57,6 +57,7 @@ lane& lane_table::find_or_make_locked(const key_view& key, std::uint32_t hash, s
     if (lanes_.empty() || (used_ + 1) * 8 > lanes_.size() * 7)
         make_room();
     lane* const l = maker_->make(key, shard);
+    l->attends = new_ones_attend_; // nobody else knows it yet
     insert(l, hash);
     return *l;
 }

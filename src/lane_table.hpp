@@ -59,6 +59,9 @@ class lane_table {
     /// The key's lane, made idle when there was none. Strong guarantee.
     lane& find_or_make_locked(const key_view& key, std::uint32_t hash, std::uint16_t shard);
 
+    /// Whether lanes that are made from now on attend (lane.hpp).
+    void have_new_ones_attend_locked(bool attend) noexcept { new_ones_attend_ = attend; }
+
     /// Frees idle, unpinned lanes among the next `most` places, going round. Returns how many places are left until the
     /// whole table has been seen once; shrinks the table then, where that is worth it.
     std::size_t sweep_locked(std::size_t most) noexcept;
@@ -84,6 +87,7 @@ class lane_table {
     std::size_t used_ = 0;
     std::size_t sweep_at_ = 0;
     std::uint64_t changes_ = 0;
+    bool new_ones_attend_ = false;
 };
 
 } // namespace taskpool::detail

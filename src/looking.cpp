@@ -99,6 +99,7 @@ pool_stats pool_core::stats() const {
         all.active_keys += s.active;
         all.suspended_lanes += s.suspended;
         all.paused_keys += s.paused;
+        all.limited_keys += s.limited;
         left += s.timed;
     }
     if (manual)

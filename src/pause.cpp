@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Paused keys. A worker that finds its lane paused when it would take the next job suspends it; a push to a paused lane
-// that was idle suspends it, too. So such a lane lies in no queue, and is suspended without a current job.
+// Paused keys. A worker that finds its lane paused when it would take the next job suspends it (attend, in rate.cpp); a
+// push to a paused lane that was idle suspends it, too. It is suspended without a current job then.
 //
 // A paused lane is pinned: it is not forgotten though it may be idle.
 #include <mutex>
@@ -31,7 +31,7 @@ bool pool_core::pause_locked(shard& s, lane& l) noexcept {
     if (l.paused)
         return false;
     const std::lock_guard lock(l.head_lock);
-    l.paused = l.starts_none = true;
+    l.paused = l.attends = true;
     ++l.pins;
     ++s.paused;
     return true;
@@ -50,7 +50,8 @@ bool pool_core::resume(const key_view& key) {
         if (l == nullptr || !l->paused)
             return false;
         const std::lock_guard lock(l->head_lock);
-        ready = unpause_locked(s, *l);
+        unpause_locked(s, *l);
+        ready = wake_locked(*l);
         if (const job_slot* const front = ready ? l->front_locked() : nullptr)
             age = front->age;
     }
@@ -61,27 +62,22 @@ bool pool_core::resume(const key_view& key) {
     return true;
 }
 
-/// Whether the caller must queue the lane. REQUIRES: both locks.
-bool pool_core::unpause_locked(shard& s, lane& l) noexcept {
+/// REQUIRES: both locks.
+void pool_core::unpause_locked(shard& s, lane& l) noexcept {
     if (!l.paused)
-        return false;
-    l.paused = l.starts_none = false;
+        return;
+    l.paused = false;
+    l.attends = s.rates.concern(l);
     --l.pins;
     --s.paused;
+}
+
+/// Has a suspended lane that nobody holds go on, unless it is paused. Whether the caller must queue it. REQUIRES: both
+/// locks.
+bool pool_core::wake_locked(lane& l) noexcept {
     if (l.has_job || l.state != lane_state::suspended)
         return false; // its worker, or who holds it, goes on with it; or there is no work
     return l.become_active_locked();
-}
-
-/// For the lane's worker, which is to take a job: gives the lane up, unless it is paused no longer.
-bool pool_core::suspend_paused(lane& l) noexcept {
-    const std::lock_guard shard_lock(shard_of(l).lock);
-    if (!l.paused)
-        return false;
-    l.left_behind = false;
-    if (l.state == lane_state::active) // else its jobs were cut out; and others may have come, and suspended it
-        l.state = lane_state::suspended;
-    return true;
 }
 
 } // namespace taskpool::detail

@@ -67,6 +67,8 @@ pool_core::pool_core(options given, const key_type& keys, std::shared_ptr<const 
         s.table.use(maker);
     if (mode != nullptr)
         clock.use_stamps(mode->seed);
+    if (settings.rate)
+        limit_all(settings.rate);
     pool_registry::add(this);
     if (settings.clock)
         settings.clock->tell(this, [](void* self) noexcept { static_cast<pool_core*>(self)->poke_keeper(); });
@@ -194,7 +196,8 @@ void pool_core::begin_stop() noexcept {
                 const std::lock_guard lock(l->head_lock);
                 if (l->state != lane_state::idle && !l->has_must_run) // else the lane's workers tell the jobs apart
                     cut = cut_waiting_locked(s, *l);
-                ready = unpause_locked(s, *l);
+                unpause_locked(s, *l);
+                ready = wake_locked(*l); // tokens are wanted no longer
                 ready |= ask_to_stop_locked(s, *l);
             }
             ++l->pins;

@@ -11,6 +11,7 @@
 //   retry              jobs that are tried again             executors       what executors of others need
 //   deadline           jobs that start too late              fork            what fork() does to pools
 //   tagged_job         jobs that replace one another         manual          a pool without threads, for tests
+//   rate               how often a key's jobs start
 //
 // Order of locks: lifecycle_, the wait graph's, gate, one shard's, one lane's head. None is held while a handler, a job
 // or a job's destructor runs. A ready queue's, the room's, the timers', parking's and quiet_'s are taken last, and
@@ -30,6 +31,7 @@
 #include "hot_keys.hpp"
 #include "lane_table.hpp"
 #include "parking.hpp"
+#include "rate.hpp"
 #include "ready_queue.hpp"
 #include "room.hpp"
 #include "shard.hpp"
@@ -94,11 +96,19 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     void deliver(delivery& what) noexcept;
     void postpone(delivery& what) noexcept; // to the next tick
 
+    // --- Keys that are paused or limited, whose lanes attend (rate.cpp)
+    turn attend(lane& l) noexcept;
+    void limit(const key_view& key, const rate& most);
+    bool unlimit(const key_view& key);
+    void limit_all(const std::optional<rate>& most);
+    void limit_by(rate_function f);
+    void give_token_back(lane& l) noexcept;
+    void fire(bucket& b) noexcept;
+
     // --- Paused keys (pause.cpp)
     bool pause(const key_view& key);
     void pause(lane& l) noexcept; // REQUIRES: the caller runs its job
     bool resume(const key_view& key);
-    bool suspend_paused(lane& l) noexcept;
     void visit_paused_keys(key_visitor visitor);
 
     // --- Jobs for later (timed_job.cpp)
@@ -188,7 +198,15 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     bool ask_to_stop_locked(shard& s, lane& l) noexcept;
     void request_stops(lane& l) noexcept;
     bool pause_locked(shard& s, lane& l) noexcept;
-    bool unpause_locked(shard& s, lane& l) noexcept;
+    void unpause_locked(shard& s, lane& l) noexcept;
+    static bool wake_locked(lane& l) noexcept;
+    static void suspend_locked(lane& l) noexcept;
+    bool arm_locked(bucket& b, timers::time_point when) noexcept;
+    bool keep_waiting_locked(shard& s, bucket& b, timers::time_point now) noexcept;
+    static void end_waiting_locked(shard& s, bucket& b) noexcept;
+    bool is_limited(shard& s, const lane& l) const noexcept;
+    pace common_pace(const lane& l) const noexcept;
+    void tell_shards_of_rates() noexcept;
     bool resume_locked(shard& s, lane& l, job_extras& e) noexcept;
     static bool can_detach(const job_extras& e) noexcept;
     void retry_resumptions() noexcept;
@@ -277,6 +295,10 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     timed_job* first_due_ = nullptr; // by timer_node::next; those that found no room come first
     timed_job* last_due_ = nullptr;
     std::uint64_t due_salt_ = 0;
+
+    // --- Under rates_mutex_; locked before a shard's
+    mutable sync::mutex rates_mutex_;
+    std::shared_ptr<const common_rates> rates_; // or null
 
     // --- Under companions_mutex_: what components keep with the pool, by kind. Destroyed before all of the above.
     sync::mutex companions_mutex_;

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "lane_table.hpp"
+#include "rate.hpp"
 #include "sync.hpp"
 #include "tagged_job.hpp"
 #include "timed_index.hpp"
@@ -22,6 +23,7 @@ struct alignas(64) shard {
     std::uint32_t active = 0;    // lanes that are not idle ...
     std::uint32_t suspended = 0; // ... of which are held with no worker
     std::uint32_t paused = 0;    // lanes that were paused
+    std::uint32_t limited = 0;   // lanes that wait for a token
     std::uint32_t timed = 0;     // jobs that wait for their time, but for those that repeat
     lane_table table;
     std::uint64_t accepted = 0;
@@ -30,6 +32,7 @@ struct alignas(64) shard {
     std::uint64_t replaced = 0;      // of the discarded, by a job of the same tag
     timed_index timed_jobs;          // those whose time has not come, or that found no room yet
     tag_index tags;                  // jobs that wait and may be replaced
+    rate_table rates;
     // --- Any thread
     sync::atomic<std::uint64_t> rejected{0};
     sync::atomic<std::uint64_t> work_begun{0}; // outstanding work of executors (executors.cpp) ...

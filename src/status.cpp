@@ -19,6 +19,8 @@ std::string_view to_string(submit_status status) noexcept {
         return "stopped";
     case submit_status::would_deadlock:
         return "would deadlock";
+    case submit_status::rate_limited:
+        return "rate limited";
     }
     return "unknown";
 }

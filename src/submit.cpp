@@ -119,6 +119,8 @@ submit_result pool_core::submit(shard& s, Find find, Source& job, const job_opti
             if (refusal == submit_status::timed_out) // one last look
                 may_wait = false;
         }
+        if (!again && !in_pool && !job.tries_again && refusal == submit_status::full && is_limited(s, *l))
+            refusal = submit_status::rate_limited;
         unpin(*l);
         if (!again)
             break;

@@ -41,8 +41,10 @@ cut_jobs pool_core::cut_waiting_locked(shard& s, lane& l) noexcept {
     s.discarded += discarded;
     s.budget += discarded;
     if (!l.has_job && l.state >= lane_state::active) {
-        if (l.state == lane_state::active) // else it is paused, and suspended
+        if (l.state == lane_state::active) // else it is paused, or limited, and suspended
             l.left_behind = true;
+        if (bucket* const b = s.rates.find(l))
+            end_waiting_locked(s, *b);
         go_idle_locked(s, l);
     }
     return cut;

@@ -188,17 +188,18 @@ bool worker::next(lane& l, job_slot& job, std::uint64_t& number) noexcept {
                 return false;
             continue;
         }
-        if (l.starts_none) {
-            l.head_lock.unlock();
-            if (core.suspend_paused(l))
-                return false;
-            continue;
-        }
         const tick age = front->age;
         if (MakesWay && should_yield(age)) {
             l.head_lock.unlock();
             core.enqueue(l, age);
             return false;
+        }
+        if (l.attends) [[unlikely]] {
+            l.head_lock.unlock();
+            if (const turn whose = core.attend(l); whose == turn::others)
+                return false;
+            else if (whose == turn::unclear)
+                continue;
         }
         number = l.take_locked(job);
         l.has_job = true;
@@ -338,10 +339,16 @@ bool worker::settle(running_job& self) noexcept {
     delete std::exchange(self.policy, nullptr);
     current = nullptr;
     if (self.after == verdict::late) {
-        const std::lock_guard lock(self.in.head_lock);
-        if (self.in.current_extras_locked() == nullptr) { // else it went on all the same
-            self.in.end_job_locked();
+        bool ends = false;
+        {
+            const std::lock_guard lock(self.in.head_lock);
+            ends = self.in.current_extras_locked() == nullptr; // else it went on all the same
+            if (ends)
+                self.in.end_job_locked();
+        }
+        if (ends) {
             expired.add();
+            core.give_token_back(self.in);
             return true;
         }
     }

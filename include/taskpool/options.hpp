@@ -12,6 +12,7 @@
 #include <string>
 #include <string_view>
 
+#include <taskpool/rate.hpp>
 #include <taskpool/retry.hpp>
 
 namespace taskpool {
@@ -76,6 +77,10 @@ struct options {
     /// When a job that throws is tried again, if with_retry says nothing else for it: one of any submit or of async.
     /// Coroutines, the calls of `run` and `then`, and what executors of other libraries post are not.
     std::optional<taskpool::retry> retry = std::nullopt;
+
+    /// How often jobs of each key may start, unless limit() or limit_by() says otherwise for one. Default: as often as
+    /// they can.
+    std::optional<taskpool::rate> rate = std::nullopt;
 
     /// How much older than it is a job of priority::high counts, and how much younger one of priority::low, when ready
     /// keys take turns (G4). So the longest that a job waits for later ones of a higher class is twice that. In steps

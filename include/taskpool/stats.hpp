@@ -47,6 +47,7 @@ struct pool_stats {
     std::size_t ready_lanes = 0;     ///< Lanes that wait for a worker.
     std::size_t suspended_lanes = 0; ///< Lanes that are held with no thread.
     std::size_t paused_keys = 0;     ///< Keys that are paused, with or without work.
+    std::size_t limited_keys = 0;    ///< Keys with work that wait for their rate (rate.hpp).
     std::size_t threads = 0;         ///< Threads that the pool has now, blocked ones included.
     std::size_t blocked_threads = 0; ///< Threads whose job is known to be blocked.
     std::size_t threads_refused = 0; ///< Times the system refused a thread; the pool went on with those it had.

@@ -22,9 +22,10 @@ enum class submit_status : std::uint8_t {
     timed_out,      ///< It was still full when the caller's time was up.
     stopped,        ///< The pool was closed or stopped, or this is the child of a fork.
     would_deadlock, ///< Waiting for room would never end: submit_result::message() names the keys of the cycle.
+    rate_limited,   ///< As `full`: the lane is, and its key waits for its rate (rate.hpp).
 };
 
-/// The status in words: "accepted", "full", "timed out", "stopped", "would deadlock".
+/// The status in words: "accepted", "full", "timed out", "stopped", "would deadlock", "rate limited".
 TASKPOOL_EXPORT std::string_view to_string(submit_status status) noexcept;
 
 /// A submit_status, with the reason where there is more to say. Converts to the status, and to true when accepted.

@@ -29,6 +29,7 @@
 #include <taskpool/future.hpp>
 #include <taskpool/job.hpp>
 #include <taskpool/options.hpp>
+#include <taskpool/rate.hpp>
 #include <taskpool/stats.hpp>
 #include <taskpool/status.hpp>
 #include <taskpool/task.hpp>
@@ -435,6 +436,31 @@ class basic_task_pool {
 
     /// Lets the key's jobs start again, in their order. False when it was not paused.
     bool resume(key_view key) { return detail::resume(*core_, view(key)); }
+
+    /// From now on jobs of the key start at most as often as this (rate.hpp), whatever other keys do; again and again
+    /// as you like. What the key has used of its last rate counts, in tokens. Such a key keeps its lane. `unlimited`
+    /// exempts it. Does nothing once the pool is stopping. Throws std::invalid_argument for a rate that makes no sense,
+    /// and std::bad_alloc.
+    void limit(key_view key, const rate& most) { detail::limit(*core_, view(key), most); }
+
+    /// The key's own rate is gone: it has that of limit_by or limit_all. False when it had none of its own.
+    bool unlimit(key_view key) { return detail::unlimit(*core_, view(key)); }
+
+    /// The rate of each key for which nothing else was said: options::rate, until it is changed. Nothing: unlimited.
+    /// Looks at every key with work. Throws as limit does.
+    void limit_all(const std::optional<rate>& most) { detail::limit_all(*core_, most); }
+
+    /// `f(key)` yields the rates, as std::optional<rate>; nothing is what limit_all says, and so is what `f` throws,
+    /// and a rate that makes no sense. It is called by workers, from several threads at once, under no lock, and must
+    /// not wait for the pool; for a key whose rate it yields not again before the key has rested. Call limit_by again
+    /// when it would yield another rate. Looks at every key with work. Throws std::bad_alloc.
+    template <class F>
+        requires std::is_invocable_r_v<std::optional<rate>, const F&, const Key&>
+    void limit_by(F f) {
+        detail::limit_by(*core_, [f = std::move(f)](const void* key) -> std::optional<rate> {
+            return std::invoke(f, *static_cast<const Key*>(key));
+        });
+    }
 
     /// Refuses new jobs, wakes submitters that wait, asks running and held jobs to stop, discards those that wait (or
     /// runs them: job_options::on_stop), waits until all have ended, joins the threads. Idempotent; a second caller

@@ -8,6 +8,7 @@
 #include <taskpool/job.hpp>
 #include <taskpool/manual_clock.hpp>
 #include <taskpool/options.hpp>
+#include <taskpool/rate.hpp>
 #include <taskpool/retry.hpp>
 #include <taskpool/stats.hpp>
 #include <taskpool/status.hpp>

@@ -310,6 +310,14 @@ TASKPOOL_EXPORT bool drain(pool_core& core, const key_view& key, patience wait);
 TASKPOOL_EXPORT std::size_t cancel(pool_core& core, const key_view& key);
 TASKPOOL_EXPORT stop_report stop(pool_core& core);
 
+/// The rate that a function of the user's sets for a stored key.
+using rate_function = std::function<std::optional<rate>(const void* stored_key)>;
+
+TASKPOOL_EXPORT void limit(pool_core& core, const key_view& key, const rate& most);
+TASKPOOL_EXPORT bool unlimit(pool_core& core, const key_view& key);
+TASKPOOL_EXPORT void limit_all(pool_core& core, const std::optional<rate>& most);
+TASKPOOL_EXPORT void limit_by(pool_core& core, rate_function f);
+
 TASKPOOL_EXPORT bool pause(pool_core& core, const key_view& key);
 TASKPOOL_EXPORT bool resume(pool_core& core, const key_view& key);
 TASKPOOL_EXPORT std::size_t active_keys(const pool_core& core) noexcept;

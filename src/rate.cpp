@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "rate.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <exception>
+#include <mutex>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+#include "pool_core.hpp"
+
+namespace taskpool::detail {
+
+namespace {
+
+using std::chrono::nanoseconds;
+
+constexpr auto catch_up = std::chrono::milliseconds(20);     // some ticks: what a keeper may be late by
+constexpr auto longest = nanoseconds(std::int64_t{1} << 60); // 36 years: until a token comes, or a burst
+constexpr double whole_fraction = 0x1p32;
+
+nanoseconds clamped_up(double time) noexcept {
+    const auto most = static_cast<double>(longest.count());
+    return time < most ? nanoseconds(static_cast<std::int64_t>(std::ceil(time))) : longest;
+}
+
+} // namespace
+
+// --- Reckoning -------------------------------------------------------------------------------------------------------
+
+pace::pace(const rate& of) {
+    const auto refuse = [](const char* why) { throw std::invalid_argument(std::string("taskpool::rate: ") + why); };
+    if (!(of.jobs > 0))
+        refuse("jobs is not positive");
+    if (of.per <= of.per.zero())
+        refuse("per is not positive");
+    if (of.burst < 1)
+        refuse("burst is 0");
+    double exact = static_cast<double>(of.per.count()) / of.jobs;
+    if (exact != std::floor(exact))
+        exact = std::nextafter(exact, 0.0); // it may have been rounded up: whole times must not come late by a tick
+    if (exact >= static_cast<double>(longest.count())) {
+        interval_ = longest;
+    } else {
+        interval_ = nanoseconds(static_cast<std::int64_t>(exact));
+        fraction_ = static_cast<std::uint32_t>((exact - std::floor(exact)) * whole_fraction);
+    }
+    ahead_ = clamped_up(exact * (of.burst - 1));
+}
+
+bucket::time_point bucket::next_token() const noexcept {
+    // The fraction counts as a whole nanosecond: never early.
+    const auto full = full_fraction != 0 ? later(full_at, nanoseconds(1)) : full_at;
+    return full <= time_point::min() + at.ahead_ ? time_point::min() : full - at.ahead_;
+}
+
+void bucket::take(time_point now) noexcept {
+    if (full_at < now && !(has_waited && now - full_at <= catch_up)) {
+        full_at = now;
+        full_fraction = 0;
+    }
+    const auto fraction = std::uint64_t{full_fraction} + at.fraction_;
+    full_fraction = static_cast<std::uint32_t>(fraction);
+    full_at = later(full_at, at.interval_ + nanoseconds(fraction >> 32));
+    has_waited = has_waited && full_at < now;
+}
+
+void bucket::give_back() noexcept {
+    if (at.is_unlimited() || full_at < time_point::min() + at.interval_ + nanoseconds(1))
+        return;
+    full_at -= at.interval_ + nanoseconds(full_fraction < at.fraction_ ? 1 : 0);
+    full_fraction -= at.fraction_;
+}
+
+void bucket::change(const pace& to, time_point now) noexcept {
+    const auto length = [](const pace& p) {
+        return static_cast<double>(p.interval_.count()) + p.fraction_ / whole_fraction;
+    };
+    if (full_at > now && !at.is_unlimited()) {
+        const double lacks = static_cast<double>((full_at - now).count()) / length(at);
+        full_at = later(now, clamped_up(lacks * length(to)));
+        full_fraction = 0;
+    }
+    at = to;
+}
+
+// --- The buckets of a shard ------------------------------------------------------------------------------------------
+
+bucket* rate_table::find(const lane& l) noexcept {
+    if (!buckets)
+        return nullptr;
+    const auto found = buckets->find(&l);
+    return found == buckets->end() ? nullptr : &found->second;
+}
+
+bucket& rate_table::find_or_make(lane& l, const pace& at) {
+    if (!buckets)
+        buckets = std::make_unique<std::unordered_map<const lane*, bucket>>();
+    const auto [place, is_new] = buckets->try_emplace(&l, l, at);
+    if (is_new) {
+        ++l.pins;
+        place->second.fire = [](pool_core& core, pool_timer& self) noexcept { core.fire(static_cast<bucket&>(self)); };
+    }
+    return place->second;
+}
+
+void rate_table::erase(const bucket& b) noexcept {
+    --b.in.pins;
+    buckets->erase(&b.in);
+    if (buckets->empty())
+        buckets.reset();
+}
+
+// --- Between two jobs ------------------------------------------------------------------------------------------------
+
+/// For the lane's worker, which is to take its next job. Without memory for a bucket a job starts all the same.
+turn pool_core::attend(lane& l) noexcept {
+    shard& s = shard_of(l);
+    std::optional<pace> common;
+    for (std::uint64_t version = 0;;) {
+        const auto now = time.now();
+        {
+            const std::lock_guard shard_lock(s.lock);
+            if (l.paused) {
+                suspend_locked(l);
+                return turn::others;
+            }
+            std::unique_lock lock(l.head_lock);
+            const job_slot* const front = l.front_locked();
+            if (front == nullptr)
+                return turn::unclear;
+            bucket* b = s.rates.find(l);
+            const bool asks_common = b == nullptr || (!b->is_own && b->version != s.rates.version);
+            if (is_stopping() || front->on_stop >= resumption || (b == nullptr && !s.rates.all_attend)) {
+                l.attends = s.rates.concern(l);
+                lock.release();
+                return turn::own;
+            }
+            if (!asks_common || version == s.rates.version) {
+                try {
+                    if (b == nullptr && common->is_unlimited())
+                        l.attends = false; // until the rates change, or its lane is made anew
+                    else if (b == nullptr)
+                        b = &s.rates.find_or_make(l, *common);
+                } catch (const std::bad_alloc&) { // NOLINT(bugprone-empty-catch): see above
+                }
+                if (b != nullptr && asks_common) {
+                    b->change(*common, now);
+                    b->version = version;
+                }
+                if (b != nullptr && keep_waiting_locked(s, *b, now)) {
+                    suspend_locked(l);
+                    return turn::others;
+                }
+                lock.release();
+                return turn::own;
+            }
+            version = s.rates.version;
+        }
+        common =
+            common_pace(l); // with no lock held; as that may be newer than the version says, it is asked again then
+    }
+}
+
+/// Gives the lane up: from its worker's hands. REQUIRES: the shard's lock.
+void pool_core::suspend_locked(lane& l) noexcept {
+    l.left_behind = false;
+    if (l.state == lane_state::active) // else its jobs were cut out; and others may have come, and suspended it
+        l.state = lane_state::suspended;
+}
+
+/// Takes a token if there is one; else the lane has to wait. REQUIRES: both locks.
+bool pool_core::keep_waiting_locked(shard& s, bucket& b, timers::time_point now) noexcept {
+    end_waiting_locked(s, b);
+    if (b.at.is_unlimited()) {
+        b.full_at = now;
+        if (!b.is_own && arm_locked(b, now)) // which ends it
+            poke_keeper();
+        return false;
+    }
+    const bool has_token = b.next_token() <= now;
+    if (has_token) {
+        b.take(now);
+    } else {
+        b.waits = b.has_waited = true;
+        ++s.limited;
+    }
+    // While it makes good for lateness, it may be full for moments: it does not end then.
+    if (arm_locked(b, has_token ? std::max(b.full_at, later(now, catch_up)) : b.next_token()))
+        poke_keeper();
+    return !has_token;
+}
+
+/// REQUIRES: the shard's lock.
+void pool_core::end_waiting_locked(shard& s, bucket& b) noexcept {
+    if (std::exchange(b.waits, false))
+        --s.limited;
+}
+
+/// Has the timer fire then, or before. Whether the keeper must be woken. REQUIRES: the shard's lock.
+bool pool_core::arm_locked(bucket& b, timers::time_point when) noexcept {
+    if (b.armed && (b.fires_at <= when || !time.remove(b)))
+        return false; // if the keeper has it, that looks when to be next
+    b.armed = true;
+    b.fires_at = when;
+    return time.add(b, when);
+}
+
+/// The bucket's timer has fired.
+void pool_core::fire(bucket& b) noexcept {
+    lane& l = b.in;
+    shard& s = shard_of(l);
+    bool ready = false;
+    tick age = 0;
+    const auto now = time.now();
+    {
+        const std::lock_guard shard_lock(s.lock);
+        const std::lock_guard lock(l.head_lock);
+        b.armed = false;
+        if (is_stopping()) {
+            end_waiting_locked(s, b); // and stop() wakes the lane; the bucket ends with the pool
+        } else if (b.waits && b.next_token() > now) {
+            static_cast<void>(arm_locked(b, b.next_token())); // by the keeper, which looks again before it sleeps
+        } else if (b.waits) {
+            end_waiting_locked(s, b);
+            // Its worker asks for the token, and sets the timer if need be; who cancels the lane's jobs does not.
+            static_cast<void>(arm_locked(b, std::max(later(b.next_token(), b.at.interval()), later(now, catch_up))));
+            ready = wake_locked(l);
+            if (const job_slot* const front = ready ? l.front_locked() : nullptr)
+                age = front->age;
+        } else if (!b.is_full(now)) {
+            static_cast<void>(arm_locked(b, b.full_at)); // as above
+        } else if (!b.is_own) {
+            s.rates.erase(b);
+            l.attends = l.paused || s.rates.all_attend;
+        }
+    }
+    if (ready)
+        enqueue(l, age); // ours since it is active and in no queue
+}
+
+/// A job for which a token was taken has not been run after all.
+void pool_core::give_token_back(lane& l) noexcept {
+    shard& s = shard_of(l);
+    const std::lock_guard lock(s.lock);
+    if (bucket* const b = s.rates.find(l))
+        b->give_back();
+}
+
+/// Whether the lane waits for a token. REQUIRES: pinned.
+bool pool_core::is_limited(shard& s, const lane& l) const noexcept {
+    const std::lock_guard lock(s.lock);
+    const bucket* const b = s.rates.find(l);
+    return b != nullptr && b->waits;
+}
+
+// --- Changing rates --------------------------------------------------------------------------------------------------
+
+void pool_core::limit(const key_view& key, const rate& most) {
+    const pace own(most);
+    if (is_forked())
+        return;
+    const auto [s, hash] = place_of(key);
+    const auto now = time.now();
+    lane* l = nullptr;
+    bool ready = false;
+    {
+        const std::lock_guard shard_lock(s.lock);
+        if (s.frozen)
+            return;
+        l = &s.table.find_or_make_locked(key, hash, static_cast<std::uint16_t>(&s - shards.data()));
+        bucket& b = s.rates.find_or_make(*l, own);
+        b.is_own = true;
+        b.change(own, now);
+        const std::lock_guard lock(l->head_lock);
+        l->attends = true;
+        ready = b.waits && wake_locked(*l);
+    }
+    if (ready)
+        enqueue(*l, clock.now());
+}
+
+bool pool_core::unlimit(const key_view& key) {
+    if (is_forked())
+        return false;
+    const auto [s, hash] = place_of(key);
+    lane* l = nullptr;
+    bool ready = false;
+    {
+        const std::lock_guard shard_lock(s.lock);
+        l = s.table.find_locked(key, hash);
+        bucket* const b = l != nullptr ? s.rates.find(*l) : nullptr;
+        if (b == nullptr || !b->is_own)
+            return false;
+        b->is_own = false;
+        b->version = 0;
+        if (arm_locked(*b, time.now())) // which ends it, if it is full
+            poke_keeper();
+        const std::lock_guard lock(l->head_lock);
+        ready = b->waits && wake_locked(*l);
+    }
+    if (ready)
+        enqueue(*l, clock.now());
+    return true;
+}
+
+void pool_core::limit_all(const std::optional<rate>& most) {
+    if (most)
+        static_cast<void>(pace(*most)); // throws where it makes no sense
+    const std::lock_guard lock(rates_mutex_);
+    auto changed = std::make_shared<common_rates>(rates_ ? *rates_ : common_rates());
+    changed->all = most;
+    rates_ = std::move(changed);
+    tell_shards_of_rates();
+}
+
+void pool_core::limit_by(rate_function f) {
+    const std::lock_guard lock(rates_mutex_);
+    auto changed = std::make_shared<common_rates>();
+    changed->all = rates_ ? rates_->all : std::nullopt;
+    changed->by = std::move(f);
+    rates_ = std::move(changed);
+    tell_shards_of_rates();
+}
+
+/// REQUIRES: rates_mutex_.
+void pool_core::tell_shards_of_rates() noexcept {
+    if (is_forked())
+        return;
+    for (auto& s : shards) {
+        const std::lock_guard shard_lock(s.lock);
+        if (s.frozen)
+            return;
+        ++s.rates.version;
+        s.rates.all_attend = rates_->all || rates_->by;
+        s.table.have_new_ones_attend_locked(s.rates.all_attend);
+        for (lane* const l : s.table.places_locked()) {
+            if (l == nullptr)
+                continue;
+            bool ready = false;
+            {
+                const std::lock_guard lock(l->head_lock);
+                const bucket* const b = s.rates.find(*l);
+                l->attends = l->paused || s.rates.concern(*l);
+                ready = b != nullptr && b->waits && wake_locked(*l);
+            }
+            if (ready)
+                enqueue(*l, clock.now()); // a ready queue's lock may be taken under a shard's
+        }
+    }
+}
+
+/// What the rates for all keys say of one. REQUIRES: no lock held; the lane's key stays.
+pace pool_core::common_pace(const lane& l) const noexcept {
+    std::shared_ptr<const common_rates> rates;
+    {
+        const std::lock_guard lock(rates_mutex_);
+        rates = rates_;
+    }
+    if (!rates)
+        return pace::without_limit();
+    try {
+        if (rates->by)
+            if (const auto own = rates->by(maker.key_of(l)))
+                return pace(*own);
+    } catch (...) { // NOLINT(bugprone-empty-catch): the rate of all keys counts
+    }
+    return rates->all ? pace(*rates->all) : pace::without_limit();
+}
+
+} // namespace taskpool::detail
