@@ -16,6 +16,10 @@ submit_result submit(pool_core& core, const key_view& key, std::string_view tag,
                      const job_options& how, patience wait) {
     return core.submit(key, tag, job, how, wait);
 }
+submit_result submit_together(pool_core& core, std::span<const key_view> keys, job_source& job, const job_options& how,
+                              patience wait) {
+    return core.submit_together(keys, job, how, wait);
+}
 
 std::uint64_t hash_of(const pool_core& core, const void* key_view) {
     return core.maker.keys.hash_view(core.maker.functions.get(), key_view);

@@ -14,7 +14,8 @@ namespace {
 /// Whether the job has done anything that others may know of: then it has begun.
 bool has_begun(const running_job& job) noexcept {
     const std::lock_guard lock(job.in.head_lock);
-    return job.earlier_attempts > 0 || job.in.current_extras_locked() != nullptr;
+    const job_extras* const e = job.in.current_extras_locked();
+    return job.earlier_attempts > 0 || (e != nullptr && (e->joint == nullptr || e->holds > 0));
 }
 
 } // namespace

@@ -8,6 +8,10 @@
 
 namespace taskpool::detail {
 
+namespace {
+constexpr auto doubt = std::chrono::milliseconds(20); // between two looks at whether a wait can still end
+} // namespace
+
 /// Some key, or the last one of the shard, has no work any more. REQUIRES: the shard's lock.
 void pool_core::tell_drainers_locked(shard& s) noexcept {
     if (!s.idle_wanted && (!s.drained_wanted || s.is_busy_locked()))
@@ -96,7 +100,7 @@ bool pool_core::drain(const key_view& key, patience wait) {
             return true;
         const std::lock_guard head_lock(l->head_lock);
         needs_thread = l->state != lane_state::suspended || l->waiting() > 0 ||
-                       (l->extras != nullptr && l->extras->is_coroutine());
+                       (l->extras != nullptr && (l->extras->is_coroutine() || l->extras->joint != nullptr));
         ++l->pins;
     }
     struct unpin_at_end {
@@ -104,15 +108,23 @@ bool pool_core::drain(const key_view& key, patience wait) {
         lane& l;
         ~unpin_at_end() { core.unpin(l); }
     } unpins{*this, *l};
-    const job_wait waits(current_job(), {.for_lane = l, .in = this, .needs_thread = needs_thread},
-                         wait.kind == patience::until_deadline);
-    return wait_until_quiet(wait, l, [&, &s = s, hash = hash] {
+    const wait_graph::target lane_of_it{.for_lane = l, .in = this, .needs_thread = needs_thread};
+    const auto look = [&, &s = s, hash = hash] {
         const std::lock_guard lock(s.lock);
         if (l->state == lane_state::idle && !has_timed_locked(s, key, hash))
             return true;
         s.idle_wanted = true;
         return false;
-    });
+    };
+    const bool has_deadline = wait.kind == patience::until_deadline;
+    // What is submitted meanwhile may be a job of this key and of the waiting job's: now and then it asks again.
+    while (current_job() != nullptr && !manual && !has_deadline) {
+        const job_wait waits(current_job(), lane_of_it, false);
+        if (wait_until_quiet({patience::until_deadline, 0, std::chrono::steady_clock::now() + doubt}, l, look))
+            return true;
+    }
+    const job_wait waits(current_job(), lane_of_it, has_deadline);
+    return wait_until_quiet(wait, l, look);
 }
 
 } // namespace taskpool::detail

@@ -20,6 +20,7 @@ namespace taskpool::detail {
 
 struct future_core::parts {
     sync::atomic<std::uint32_t> references;
+    sync::atomic<std::uint32_t> number;
     sync::spin_lock lock;
     // Under lock:
     bool ready = false;
@@ -29,7 +30,7 @@ struct future_core::parts {
 
 future_core::future_core(dispose_function dispose, unsigned references) noexcept : dispose_(dispose) {
     static_assert(sizeof(parts) <= sizeof(parts_) && alignof(parts) <= alignof(void*));
-    new (parts_) parts{references, {}};
+    new (parts_) parts{references, 0, {}};
 }
 
 future_core::~future_core() { own().~parts(); }
@@ -44,6 +45,13 @@ void future_core::drop() noexcept {
     if (own().references.fetch_sub(1, std::memory_order_acq_rel) == 1)
         dispose_(*this);
 }
+
+// relaxed: for the wait graph, which reads it under the shard's lock, as it is written; or before there is another
+// thread that could know of the job.
+void future_core::set_number() noexcept {
+    own().number.store(lane_->pushed.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+}
+std::uint32_t future_core::number() const noexcept { return own().number.load(std::memory_order_relaxed); }
 
 bool future_core::is_wanted() const noexcept {
     // relaxed: a future that is dropped at this moment may or may not be counted.

@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "pool_core.hpp"
+#include "together.hpp"
 
 namespace taskpool {
 
@@ -29,9 +30,17 @@ static job_extras& extras_locked(const running_job& job) {
 /// A token that tells of what has been requested already, too: stop and cancel look for the source under the same lock
 /// after they have set their flags. REQUIRES: the lane's lock, which it releases.
 static std::stop_token stop_token(job_extras& e, std::unique_lock<sync::spin_lock> lock) {
-    if (!e.stop.stop_possible())
-        e.stop = std::stop_source();
-    std::stop_source source = e.stop;
+    std::stop_source source{std::nostopstate};
+    if (e.joint != nullptr) {
+        const std::lock_guard joint_lock(e.joint->lock);
+        if (!e.joint->stop.stop_possible())
+            e.joint->stop = std::stop_source();
+        source = e.joint->stop;
+    } else {
+        if (!e.stop.stop_possible())
+            e.stop = std::stop_source();
+        source = e.stop;
+    }
     lock.unlock();
     if (stop_requested(e))
         source.request_stop();
@@ -40,7 +49,17 @@ static std::stop_token stop_token(job_extras& e, std::unique_lock<sync::spin_loc
 
 bool stop_requested(const job_extras& e) noexcept {
     // relaxed: a request, which publishes nothing.
-    return e.core->is_stopping() || e.cancelled.load(std::memory_order_relaxed);
+    return e.core->is_stopping() || e.cancelled.load(std::memory_order_relaxed) ||
+           (e.joint != nullptr && e.joint->cancelled.load(std::memory_order_relaxed));
+}
+std::stop_source source_to_request_locked(const job_extras& e) noexcept {
+    const auto wanted = [](const std::stop_source& stop) {
+        return stop.stop_possible() && !stop.stop_requested() ? stop : std::stop_source(std::nostopstate);
+    };
+    if (e.joint == nullptr)
+        return wanted(e.stop);
+    const std::lock_guard joint_lock(e.joint->lock);
+    return wanted(e.joint->stop);
 }
 std::stop_token stop_token(job_extras& e) { return stop_token(e, std::unique_lock(e.in->head_lock)); }
 
@@ -52,7 +71,8 @@ job_extras* hold(job_extras& e) noexcept {
 
 bool stop_requested(const running_job& job) noexcept {
     // relaxed: a request, which publishes nothing.
-    return job.core.is_stopping() || job.in.cancelled.load(std::memory_order_relaxed);
+    return job.core.is_stopping() || job.in.cancelled.load(std::memory_order_relaxed) ||
+           (job.is_joint && is_joint_cancelled(job));
 }
 std::stop_token stop_token(const running_job& job) {
     std::unique_lock lock(job.in.head_lock);

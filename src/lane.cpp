@@ -52,6 +52,14 @@ void lane::push_locked(job_source& source, tick age, const job_options& how) {
     pushed.store(pushed.load(std::memory_order_relaxed) + 1, std::memory_order_release);
 }
 
+void lane::add_chunk_locked(std::unique_ptr<chunk> added) noexcept {
+    added->next = nullptr;
+    // As in push_locked.
+    (tail != nullptr ? tail->next : head) = added.get();
+    tail = added.release();
+    tail_index = 0;
+}
+
 std::uint32_t lane::waiting_locked(std::uint32_t limit) noexcept {
     // relaxed: `pushed` is ours, under the shard's lock; `taken` is only a count: a slot is not used again for its
     // sake.
@@ -107,8 +115,6 @@ cut_jobs lane::cut_locked() noexcept {
     cut.count = end - static_cast<std::uint32_t>(begin);
     if (cut.count == 0)
         return cut;
-    if (has_must_run)
-        each_waiting_locked([&](const job_slot& slot) { cut.resumptions += slot.on_stop == resumption ? 1 : 0; });
     if (head_index == at_inline_slot) {
         relocate(cut.inline_slot, inline_slot);
         cut.has_inline = true;

@@ -47,6 +47,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <stop_token>
 
 #include <taskpool/detail/core.hpp>
@@ -83,15 +84,18 @@ static_assert(sizeof(chunk) == 1024);
 enum class lane_state : std::uint8_t { idle, lingering, active, suspended }; // a push queues those before active
 
 struct pool_timer;
+struct joint_job;
 
 /// In a slot's place for stop_action: the slot holds a detached coroutine that can go on. It is never discarded.
 inline constexpr auto resumption = static_cast<stop_action>(2);
+/// The same: a place of a job of several keys that must run (together.hpp).
+inline constexpr auto joint_must_run = static_cast<stop_action>(3);
 
 /// Whether such a job runs after stop() has begun.
-constexpr bool runs_in_stop(stop_action what) noexcept { return what == stop_action::run || what == resumption; }
+constexpr bool runs_in_stop(stop_action what) noexcept { return what >= stop_action::run && what <= joint_must_run; }
 
 /// Whether such a job stays in its lane when an overflow rule would drop it.
-constexpr bool never_dropped(stop_action what) noexcept { return what == resumption || what == posted; }
+constexpr bool never_dropped(stop_action what) noexcept { return what >= resumption; }
 
 /// What only few jobs have: those that were held, gave out a stop token, or are coroutines. It lies in its lane's list
 /// from the first need to the job's end; the current job's is the first one there, unless that is detached. Under
@@ -104,9 +108,11 @@ struct job_extras {
     void (*end)(job_extras& self) noexcept = nullptr; // called under no lock when the job has ended
     bool interleaves = false;                         // a coroutine that lets other jobs run while it is suspended
     pool_timer* sleeps = nullptr;                     // a coroutine's timer: linked while it sleeps
+    joint_job* joint = nullptr;                       // a place of this job's, of several keys
     // ---
     bool detached = false;               // it is suspended so (also under the shard's lock)
     bool resumes = false;                // its coroutine can go on, and nobody has taken it up yet
+    bool counts = true;                  // its end is that of a job
     sync::atomic<bool> cancelled{false}; // read by the job
     std::uint32_t holds = 0;             // a coroutine holds its lane until it is done
     job_extras* next = nullptr;
@@ -118,6 +124,9 @@ struct job_extras {
 
 bool stop_requested(const job_extras& e) noexcept;
 std::stop_token stop_token(job_extras& e);
+/// The source of the job's tokens, if there is one that has not told them; else one without a state. REQUIRES:
+/// head_lock.
+std::stop_source source_to_request_locked(const job_extras& e) noexcept;
 job_extras* hold(job_extras& e) noexcept;
 
 /// Jobs cut out of a lane, to be destroyed under no lock.
@@ -127,7 +136,7 @@ struct cut_jobs {
     chunk* head = nullptr;
     std::uint8_t head_index = 0;
     std::uint32_t count = 0;
-    std::uint32_t resumptions = 0; // of them
+    std::uint32_t uncounted = 0; // of them: resumptions, and places of jobs that count elsewhere
 
     /// Moves the oldest one to `to`; false when none is left. Frees chunks as it goes.
     bool next(job_slot& to) noexcept;
@@ -181,6 +190,12 @@ struct lane {
 
     /// Moves the front to `to`. REQUIRES: head_lock; front_locked() was not null. Returns the job's number, from 1.
     std::uint64_t take_locked(job_slot& to) noexcept;
+
+    /// A chunk more, if the next push needs one; only a push that cannot fail may follow. REQUIRES: the shard's lock.
+    bool needs_chunk_locked() const noexcept {
+        return tail_index != at_inline_slot && tail_index >= chunk::slots_in_all;
+    }
+    void add_chunk_locked(std::unique_ptr<chunk> added) noexcept;
 
     /// Cuts all waiting jobs out. REQUIRES: the shard's lock and head_lock.
     cut_jobs cut_locked() noexcept;

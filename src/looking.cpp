@@ -7,6 +7,7 @@
 #include <string>
 
 #include "pool_core.hpp"
+#include "together.hpp"
 
 namespace taskpool::detail {
 
@@ -95,6 +96,7 @@ pool_stats pool_core::stats() const {
         discarded_in_lanes += s.discarded;
         all.finished += s.finished_held;
         all.replaced += s.replaced;
+        all.together += s.together;
         all.rejected += s.rejected.load(std::memory_order_relaxed); // a figure by itself
         all.active_keys += s.active;
         all.suspended_lanes += s.suspended;
@@ -167,6 +169,14 @@ bool pool_core::destroy_callable(const void* stored_key, const job_ops* ops, voi
 }
 
 void pool_core::discard_job(const lane& l, job_slot& job, discard_reason why) noexcept {
+    if (is_joint(job.on_stop)) {
+        const joint_place& place = place_in(job);
+        joint_job& whole = *place.joint;
+        if (place.kills)
+            discard_joint(l, whole, why);
+        whole.drop_reference();
+        return;
+    }
     report_discard(maker.key_of(l), why);
     destroy_job(l, job);
 }

@@ -32,6 +32,8 @@ bool pool_core::pause_locked(shard& s, lane& l) noexcept {
         return false;
     const std::lock_guard lock(l.head_lock);
     l.paused = l.attends = true;
+    if (bucket* const b = s.rates.find(l))
+        b->has_waited = false; // from now on it waits for something else
     ++l.pins;
     ++s.paused;
     return true;
@@ -42,8 +44,7 @@ bool pool_core::resume(const key_view& key) {
         return false;
     const auto [s, hash] = place_of(key);
     lane* l = nullptr;
-    bool ready = false;
-    tick age = 0;
+    std::optional<tick> ready;
     {
         const std::lock_guard shard_lock(s.lock);
         l = s.table.find_locked(key, hash);
@@ -51,12 +52,10 @@ bool pool_core::resume(const key_view& key) {
             return false;
         const std::lock_guard lock(l->head_lock);
         unpause_locked(s, *l);
-        ready = wake_locked(*l);
-        if (const job_slot* const front = ready ? l->front_locked() : nullptr)
-            age = front->age;
+        ready = wake_locked(s, *l);
     }
     if (ready)
-        enqueue(*l, age); // ours since it is active and in no queue
+        enqueue(*l, *ready); // ours since it is active and in no queue
     else if (clock.asleep())
         poke_keeper(); // it may be idle, and to be swept
     return true;
@@ -72,12 +71,14 @@ void pool_core::unpause_locked(shard& s, lane& l) noexcept {
     --s.paused;
 }
 
-/// Has a suspended lane that nobody holds go on, unless it is paused. Whether the caller must queue it. REQUIRES: both
-/// locks.
-bool pool_core::wake_locked(lane& l) noexcept {
-    if (l.has_job || l.state != lane_state::suspended)
-        return false; // its worker, or who holds it, goes on with it; or there is no work
-    return l.become_active_locked();
+/// Has a suspended lane that nobody holds go on, unless it is paused. If the caller must queue it, its next job's age.
+/// REQUIRES: both locks.
+std::optional<tick> pool_core::wake_locked(shard& s, lane& l) noexcept {
+    if (bucket* const b = s.rates.find(l))
+        end_waiting_locked(s, *b);
+    if (l.has_job || l.state != lane_state::suspended || !l.become_active_locked())
+        return std::nullopt; // its worker, or who holds it, goes on with it; or there is no work
+    return l.front_locked()->age;
 }
 
 } // namespace taskpool::detail

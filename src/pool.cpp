@@ -13,6 +13,7 @@
 #include "fork.hpp"
 #include "manual.hpp"
 #include "pool_core.hpp"
+#include "together.hpp"
 #include "wait_graph.hpp"
 
 namespace taskpool::detail {
@@ -197,14 +198,15 @@ void pool_core::begin_stop() noexcept {
                 if (l->state != lane_state::idle && !l->has_must_run) // else the lane's workers tell the jobs apart
                     cut = cut_waiting_locked(s, *l);
                 unpause_locked(s, *l);
-                ready = wake_locked(*l); // tokens are wanted no longer
+                ready = wake_locked(s, *l).has_value(); // tokens are wanted no longer
                 ready |= ask_to_stop_locked(s, *l);
             }
             ++l->pins;
             s.lock.unlock();
             if (ready)
                 enqueue(*l, clock.now());
-            discarded_by_stop_.fetch_add(cut.count, std::memory_order_relaxed); // a figure, read after the join
+            discarded_by_stop_.fetch_add(cut.count - cut.uncounted,
+                                         std::memory_order_relaxed); // a figure, read after the join
             request_stops(*l);
             discard_all(*l, cut, discard_reason::stopped);
             s.lock.lock();
@@ -285,6 +287,7 @@ std::size_t pool_core::cancel(const key_view& key) {
     const auto timed = cancel_timed(s, key, hash);
     lane* l = nullptr;
     cut_jobs cut;
+    joint_job* killed = nullptr; // for which the key is held, while it waits for others
     bool ready = false;
     {
         const std::lock_guard shard_lock(s.lock);
@@ -294,17 +297,20 @@ std::size_t pool_core::cancel(const key_view& key) {
         ++l->pins;
         const std::lock_guard lock(l->head_lock);
         cut = cut_waiting_locked(s, *l);
+        killed = kill_current_locked(s, *l);
         if (l->has_job)
             l->cancelled.store(true, std::memory_order_relaxed); // a request; see lane::end_job_locked for its end
         ready = ask_to_stop_locked(s, *l);
     }
     if (ready)
         enqueue(*l, clock.now());
-    const std::size_t count = cut.count - cut.resumptions;
+    const std::size_t count = cut.count - cut.uncounted + (killed != nullptr ? 1 : 0);
     request_stops(*l);
     waiting_room.wake(l, count);
     waiting_room.wake(nullptr, count);
     discard_all(*l, cut, discard_reason::cancelled);
+    if (killed != nullptr)
+        discard_joint(*l, *killed, discard_reason::cancelled);
     unpin(*l);
     return timed + count;
 }
@@ -325,6 +331,8 @@ bool pool_core::ask_to_stop_locked(shard& s, lane& l) noexcept {
     bool ready = false;
     for (job_extras* e = l.extras; e != nullptr; e = e->next) {
         e->cancelled.store(true, std::memory_order_relaxed); // a request; the timers' lock orders it for who sleeps
+        if (e->joint != nullptr)
+            e->joint->cancelled.store(true, std::memory_order_relaxed); // as above
         if (e->sleeps != nullptr && time.remove(*e->sleeps))
             ready |= resume_locked(s, l, *e);
     }
@@ -339,9 +347,8 @@ void pool_core::request_stops(lane& l) noexcept {
             const std::lock_guard lock(l.head_lock);
             for (const job_extras* e = l.extras; e != nullptr && !stop.stop_possible(); e = e->next)
                 // relaxed: written under both locks.
-                if (e->stop.stop_possible() && !e->stop.stop_requested() &&
-                    (is_stopping() || e->cancelled.load(std::memory_order_relaxed)))
-                    stop = e->stop;
+                if (is_stopping() || e->cancelled.load(std::memory_order_relaxed))
+                    stop = source_to_request_locked(*e);
         }
         if (!stop.stop_possible())
             return;

@@ -11,16 +11,18 @@
 //   retry              jobs that are tried again             executors       what executors of others need
 //   deadline           jobs that start too late              fork            what fork() does to pools
 //   tagged_job         jobs that replace one another         manual          a pool without threads, for tests
-//   rate               how often a key's jobs start
+//   rate               how often a key's jobs start          together        jobs of several keys
 //
-// Order of locks: lifecycle_, the wait graph's, gate, one shard's, one lane's head. None is held while a handler, a job
-// or a job's destructor runs. A ready queue's, the room's, the timers', parking's and quiet_'s are taken last, and
-// nothing under them; so is companions_mutex_.
+// Order of locks: lifecycle_, the wait graph's, gate, shards' in their order, one lane's head, a job's of several keys.
+// None is held while a handler, a job or a job's destructor runs. A ready queue's, the room's, the timers', parking's
+// and quiet_'s are taken last, and nothing under them; so is companions_mutex_.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -44,6 +46,7 @@ namespace taskpool::detail {
 
 class manual_driver;
 class companion;
+struct joint_place;
 
 class pool_core : public std::enable_shared_from_this<pool_core> {
   public:
@@ -76,6 +79,21 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     submit_result submit(lane& l, job_source& job, const job_options& how, patience wait);
     submit_result submit(const key_view& key, std::string_view tag, job_source& job, const job_options& how,
                          patience wait);
+
+    // --- Jobs of several keys (together.cpp)
+    submit_result submit_together(std::span<const key_view> keys, job_source& job, const job_options& how,
+                                  patience wait);
+    void discard_joint(const lane& l, joint_job& killed, discard_reason why) noexcept;
+    void end_place(joint_place& place) noexcept;
+    bool has_joint_jobs() const noexcept {
+        return has_joint_jobs_.load(std::memory_order_relaxed);
+    } // see submit_together
+    /// How much of a lane's queue is before something.
+    struct reach {
+        bool all = false; // ... else up to the job of this number, from 1, modulo 2^32; 0: none of it
+        std::uint32_t number = 0;
+    };
+    std::vector<const lane*> lanes_before_locked(const lane& l, reach how_far) const;
 
     // --- Between push and worker
     shard& shard_of(const lane& l) noexcept { return shards[l.shard]; }
@@ -199,14 +217,20 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     void request_stops(lane& l) noexcept;
     bool pause_locked(shard& s, lane& l) noexcept;
     void unpause_locked(shard& s, lane& l) noexcept;
-    static bool wake_locked(lane& l) noexcept;
+    static std::optional<tick> wake_locked(shard& s, lane& l) noexcept;
     static void suspend_locked(lane& l) noexcept;
+    static joint_job* kill_current_locked(shard& s, lane& l) noexcept;
+    struct joint_target;
+    attempt place_locked(std::span<joint_target> targets, joint_job& made, job_source& job, const job_options& how,
+                         tick age, lane*& full, shard*& poor);
     bool arm_locked(bucket& b, timers::time_point when) noexcept;
     bool keep_waiting_locked(shard& s, bucket& b, timers::time_point now) noexcept;
     static void end_waiting_locked(shard& s, bucket& b) noexcept;
     bool is_limited(shard& s, const lane& l) const noexcept;
     pace common_pace(const lane& l) const noexcept;
-    void tell_shards_of_rates() noexcept;
+    template <class Change>
+    void change_rates(Change change);
+    void tell_of_rates_locked(shard& s, const common_rates& rates) noexcept;
     bool resume_locked(shard& s, lane& l, job_extras& e) noexcept;
     static bool can_detach(const job_extras& e) noexcept;
     void retry_resumptions() noexcept;
@@ -257,6 +281,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     delivery* last_delivery_ = nullptr;
     sync::atomic<std::size_t> undelivered_{0};   // drain() waits for them
     sync::atomic<std::size_t> timed_{0};         // jobs that wait for their time
+    sync::atomic<bool> has_joint_jobs_{false};   // or had
     sync::atomic<bool> resumptions_wait_{false}; // some detached coroutine that can go on found no memory
 
     sync::event keeper_woken_;

@@ -20,7 +20,6 @@ using std::chrono::nanoseconds;
 
 constexpr auto catch_up = std::chrono::milliseconds(20);     // some ticks: what a keeper may be late by
 constexpr auto longest = nanoseconds(std::int64_t{1} << 60); // 36 years: until a token comes, or a burst
-constexpr double whole_fraction = 0x1p32;
 
 nanoseconds clamped_up(double time) noexcept {
     const auto most = static_cast<double>(longest.count());
@@ -39,50 +38,33 @@ pace::pace(const rate& of) {
         refuse("per is not positive");
     if (of.burst < 1)
         refuse("burst is 0");
-    double exact = static_cast<double>(of.per.count()) / of.jobs;
-    if (exact != std::floor(exact))
-        exact = std::nextafter(exact, 0.0); // it may have been rounded up: whole times must not come late by a tick
-    if (exact >= static_cast<double>(longest.count())) {
-        interval_ = longest;
-    } else {
-        interval_ = nanoseconds(static_cast<std::int64_t>(exact));
-        fraction_ = static_cast<std::uint32_t>((exact - std::floor(exact)) * whole_fraction);
-    }
-    ahead_ = clamped_up(exact * (of.burst - 1));
+    const double exact = std::min(static_cast<double>(of.per.count()) / of.jobs, static_cast<double>(longest.count()));
+    interval_ = nanoseconds(static_cast<std::int64_t>(exact)); // rounded down, so that no whole time comes a tick late
+    ahead_ = clamped_up(static_cast<double>(interval_.count()) * (of.burst - 1));
 }
 
 bucket::time_point bucket::next_token() const noexcept {
-    // The fraction counts as a whole nanosecond: never early.
-    const auto full = full_fraction != 0 ? later(full_at, nanoseconds(1)) : full_at;
-    return full <= time_point::min() + at.ahead_ ? time_point::min() : full - at.ahead_;
+    return full_at <= time_point::min() + at.ahead_ ? time_point::min() : full_at - at.ahead_;
 }
 
 void bucket::take(time_point now) noexcept {
-    if (full_at < now && !(has_waited && now - full_at <= catch_up)) {
-        full_at = now;
-        full_fraction = 0;
-    }
-    const auto fraction = std::uint64_t{full_fraction} + at.fraction_;
-    full_fraction = static_cast<std::uint32_t>(fraction);
-    full_at = later(full_at, at.interval_ + nanoseconds(fraction >> 32));
-    has_waited = has_waited && full_at < now;
+    const bool makes_good = has_waited && later(full_at, catch_up) >= now;
+    full_at = later(makes_good ? full_at : std::max(full_at, now), at.interval_);
+    has_waited = makes_good && full_at < now;
 }
 
 void bucket::give_back() noexcept {
-    if (at.is_unlimited() || full_at < time_point::min() + at.interval_ + nanoseconds(1))
-        return;
-    full_at -= at.interval_ + nanoseconds(full_fraction < at.fraction_ ? 1 : 0);
-    full_fraction -= at.fraction_;
+    if (full_at >= time_point::min() + at.interval_)
+        full_at -= at.interval_;
 }
 
 void bucket::change(const pace& to, time_point now) noexcept {
-    const auto length = [](const pace& p) {
-        return static_cast<double>(p.interval_.count()) + p.fraction_ / whole_fraction;
-    };
     if (full_at > now && !at.is_unlimited()) {
-        const double lacks = static_cast<double>((full_at - now).count()) / length(at);
-        full_at = later(now, clamped_up(lacks * length(to)));
-        full_fraction = 0;
+        const auto length = [](nanoseconds time) { return static_cast<double>(time.count()); };
+        const double lacks = length(full_at - now) / length(at.interval_);
+        const auto most = to.ahead_ + to.interval_;
+        const double time = std::ceil(lacks * length(to.interval_));
+        full_at = later(now, time < length(most) ? nanoseconds(static_cast<std::int64_t>(time)) : most);
     }
     at = to;
 }
@@ -114,6 +96,15 @@ void rate_table::erase(const bucket& b) noexcept {
         buckets.reset();
 }
 
+void rate_table::shrink() noexcept {
+    if (!buckets || buckets->bucket_count() < 64 || buckets->size() > buckets->bucket_count() / 4)
+        return;
+    try {
+        buckets->rehash(0);
+    } catch (const std::bad_alloc&) { // NOLINT(bugprone-empty-catch): it stays as large as it is
+    }
+}
+
 // --- Between two jobs ------------------------------------------------------------------------------------------------
 
 /// For the lane's worker, which is to take its next job. Without memory for a bucket a job starts all the same.
@@ -134,7 +125,8 @@ turn pool_core::attend(lane& l) noexcept {
                 return turn::unclear;
             bucket* b = s.rates.find(l);
             const bool asks_common = b == nullptr || (!b->is_own && b->version != s.rates.version);
-            if (is_stopping() || front->on_stop >= resumption || (b == nullptr && !s.rates.all_attend)) {
+            if (is_stopping() || front->on_stop == resumption || front->on_stop == posted ||
+                (b == nullptr && !s.rates.all_attend)) {
                 l.attends = s.rates.concern(l);
                 lock.release();
                 return turn::own;
@@ -181,7 +173,11 @@ bool pool_core::keep_waiting_locked(shard& s, bucket& b, timers::time_point now)
             poke_keeper();
         return false;
     }
+    const auto taken = b.in.taken.load(std::memory_order_relaxed); // under the lane's lock
+    if (taken != b.last_job)
+        b.has_waited = false; // it was idle meanwhile
     const bool has_token = b.next_token() <= now;
+    b.last_job = taken + (has_token ? 1 : 0);
     if (has_token) {
         b.take(now);
     } else {
@@ -213,33 +209,31 @@ bool pool_core::arm_locked(bucket& b, timers::time_point when) noexcept {
 void pool_core::fire(bucket& b) noexcept {
     lane& l = b.in;
     shard& s = shard_of(l);
-    bool ready = false;
-    tick age = 0;
+    std::optional<tick> ready;
     const auto now = time.now();
     {
         const std::lock_guard shard_lock(s.lock);
         const std::lock_guard lock(l.head_lock);
         b.armed = false;
-        if (is_stopping()) {
-            end_waiting_locked(s, b); // and stop() wakes the lane; the bucket ends with the pool
-        } else if (b.waits && b.next_token() > now) {
-            static_cast<void>(arm_locked(b, b.next_token())); // by the keeper, which looks again before it sleeps
+        if (is_stopping())
+            return; // the bucket ends with the pool
+        // By the keeper, which looks again before it sleeps:
+        const auto arm = [&](bucket::time_point when) { static_cast<void>(arm_locked(b, when)); };
+        if (b.waits && b.next_token() > now) {
+            arm(b.next_token());
         } else if (b.waits) {
-            end_waiting_locked(s, b);
-            // Its worker asks for the token, and sets the timer if need be; who cancels the lane's jobs does not.
-            static_cast<void>(arm_locked(b, std::max(later(b.next_token(), b.at.interval()), later(now, catch_up))));
-            ready = wake_locked(l);
-            if (const job_slot* const front = ready ? l.front_locked() : nullptr)
-                age = front->age;
-        } else if (!b.is_full(now)) {
-            static_cast<void>(arm_locked(b, b.full_at)); // as above
+            ready = wake_locked(s, l);
+            // Its worker asks for the token, and sets the timer anew if need be; who cancels the lane's jobs does not.
+            arm(std::max(later(b.next_token(), b.at.interval()), later(now, catch_up)));
+        } else if (!b.is_full(now) && (b.is_own || s.rates.all_attend)) {
+            arm(b.full_at);
         } else if (!b.is_own) {
             s.rates.erase(b);
             l.attends = l.paused || s.rates.all_attend;
         }
     }
     if (ready)
-        enqueue(l, age); // ours since it is active and in no queue
+        enqueue(l, *ready); // ours since it is active and in no queue
 }
 
 /// A job for which a token was taken has not been run after all.
@@ -266,7 +260,7 @@ void pool_core::limit(const key_view& key, const rate& most) {
     const auto [s, hash] = place_of(key);
     const auto now = time.now();
     lane* l = nullptr;
-    bool ready = false;
+    std::optional<tick> ready;
     {
         const std::lock_guard shard_lock(s.lock);
         if (s.frozen)
@@ -277,10 +271,11 @@ void pool_core::limit(const key_view& key, const rate& most) {
         b.change(own, now);
         const std::lock_guard lock(l->head_lock);
         l->attends = true;
-        ready = b.waits && wake_locked(*l);
+        if (b.waits)
+            ready = wake_locked(s, *l);
     }
     if (ready)
-        enqueue(*l, clock.now());
+        enqueue(*l, *ready);
 }
 
 bool pool_core::unlimit(const key_view& key) {
@@ -288,7 +283,7 @@ bool pool_core::unlimit(const key_view& key) {
         return false;
     const auto [s, hash] = place_of(key);
     lane* l = nullptr;
-    bool ready = false;
+    std::optional<tick> ready;
     {
         const std::lock_guard shard_lock(s.lock);
         l = s.table.find_locked(key, hash);
@@ -297,60 +292,69 @@ bool pool_core::unlimit(const key_view& key) {
             return false;
         b->is_own = false;
         b->version = 0;
-        if (arm_locked(*b, time.now())) // which ends it, if it is full
+        if (arm_locked(*b, time.now())) // which ends it, if it may
             poke_keeper();
         const std::lock_guard lock(l->head_lock);
-        ready = b->waits && wake_locked(*l);
+        if (b->waits)
+            ready = wake_locked(s, *l);
     }
     if (ready)
-        enqueue(*l, clock.now());
+        enqueue(*l, *ready);
     return true;
 }
 
 void pool_core::limit_all(const std::optional<rate>& most) {
     if (most)
         static_cast<void>(pace(*most)); // throws where it makes no sense
-    const std::lock_guard lock(rates_mutex_);
-    auto changed = std::make_shared<common_rates>(rates_ ? *rates_ : common_rates());
-    changed->all = most;
-    rates_ = std::move(changed);
-    tell_shards_of_rates();
+    change_rates([&](common_rates& rates) { rates.all = most; });
 }
 
 void pool_core::limit_by(rate_function f) {
-    const std::lock_guard lock(rates_mutex_);
-    auto changed = std::make_shared<common_rates>();
-    changed->all = rates_ ? rates_->all : std::nullopt;
-    changed->by = std::move(f);
-    rates_ = std::move(changed);
-    tell_shards_of_rates();
+    auto by = std::make_shared<const rate_function>(std::move(f));
+    change_rates([&](common_rates& rates) { rates.by.swap(by); }); // the one before ends here, under no lock
 }
 
-/// REQUIRES: rates_mutex_.
-void pool_core::tell_shards_of_rates() noexcept {
+template <class Change>
+void pool_core::change_rates(Change change) {
     if (is_forked())
         return;
+    auto changed = std::make_shared<common_rates>();
+    const std::lock_guard lock(rates_mutex_);
+    if (rates_)
+        *changed = *rates_;
+    change(*changed);
+    rates_ = changed;
     for (auto& s : shards) {
         const std::lock_guard shard_lock(s.lock);
         if (s.frozen)
             return;
-        ++s.rates.version;
-        s.rates.all_attend = rates_->all || rates_->by;
-        s.table.have_new_ones_attend_locked(s.rates.all_attend);
-        for (lane* const l : s.table.places_locked()) {
-            if (l == nullptr)
-                continue;
-            bool ready = false;
-            {
-                const std::lock_guard lock(l->head_lock);
-                const bucket* const b = s.rates.find(*l);
-                l->attends = l->paused || s.rates.concern(*l);
-                ready = b != nullptr && b->waits && wake_locked(*l);
-            }
-            if (ready)
-                enqueue(*l, clock.now()); // a ready queue's lock may be taken under a shard's
-        }
+        tell_of_rates_locked(s, *changed);
     }
+}
+
+void pool_core::tell_of_rates_locked(shard& s, const common_rates& rates) noexcept {
+    ++s.rates.version;
+    s.rates.all_attend = rates.all || rates.by;
+    s.table.have_new_ones_attend_locked(s.rates.all_attend);
+    bool wakes_keeper = false;
+    for (lane* const l : s.table.places_locked()) {
+        if (l == nullptr)
+            continue;
+        std::optional<tick> ready;
+        {
+            const std::lock_guard lock(l->head_lock);
+            bucket* const b = s.rates.find(*l);
+            l->attends = l->paused || s.rates.concern(*l);
+            if (b != nullptr && b->waits)
+                ready = wake_locked(s, *l);
+            if (b != nullptr && !b->is_own && !s.rates.all_attend)
+                wakes_keeper |= arm_locked(*b, bucket::time_point::min()); // which ends it
+        }
+        if (ready)
+            enqueue(*l, *ready); // a ready queue's lock may be taken under a shard's
+    }
+    if (wakes_keeper)
+        poke_keeper();
 }
 
 /// What the rates for all keys say of one. REQUIRES: no lock held; the lane's key stays.
@@ -364,7 +368,7 @@ pace pool_core::common_pace(const lane& l) const noexcept {
         return pace::without_limit();
     try {
         if (rates->by)
-            if (const auto own = rates->by(maker.key_of(l)))
+            if (const auto own = (*rates->by)(maker.key_of(l)))
                 return pace(*own);
     } catch (...) { // NOLINT(bugprone-empty-catch): the rate of all keys counts
     }

@@ -5,8 +5,10 @@
 // A bucket is the one time at which it will be full: the generic cell rate algorithm (ITU-T I.371). Each token moves
 // that on by the time in which one comes, and is there as long as the time is not too far ahead.
 //
-//   I-RATE-1  A bucket pins its lane, and exists from the first token, or from limit(), until it is full and its key
-//             has no rate of its own. Only the keeper ends it, when its timer fires, so nobody's timer does so twice.
+//   I-RATE-1  A bucket pins its lane, and exists from the first token, or from limit(), until its key has no rate of
+//   its
+//             own, and it is full or there are no rates for all. Only the keeper ends it, when its timer fires, so
+//             nobody's timer does so twice.
 //   I-RATE-2  Of a bucket that waits the timer is linked, or in the keeper's hands, and due no later than its token:
 //             so a lane that was suspended for a token is queued when that comes, or what its rate is has changed.
 #pragma once
@@ -33,7 +35,7 @@ class pace {
     explicit pace(const rate& of);
     static pace without_limit() noexcept { return pace(); }
 
-    bool is_unlimited() const noexcept { return interval_ == interval_.zero() && fraction_ == 0; }
+    bool is_unlimited() const noexcept { return interval_ == interval_.zero(); }
     /// In which a token comes, rounded down.
     std::chrono::nanoseconds interval() const noexcept { return interval_; }
 
@@ -41,9 +43,8 @@ class pace {
     friend struct bucket;
     pace() noexcept = default;
 
-    std::chrono::nanoseconds interval_{}; // in which a token comes ...
-    std::uint32_t fraction_ = 0;          // ... and 2^-32 ns
-    std::chrono::nanoseconds ahead_{};    // how far a bucket's time may be when it has a token
+    std::chrono::nanoseconds interval_{};
+    std::chrono::nanoseconds ahead_{}; // how far a bucket's time may be when it has a token
 };
 
 struct bucket : pool_timer {
@@ -54,14 +55,14 @@ struct bucket : pool_timer {
     // All under the shard's lock.
     lane& in;
     pace at;
-    std::uint64_t version = 0;              // of the rates that yielded `at`
-    bool is_own = false;                    // `at` was set for this key
-    bool waits = false;                     // its lane was suspended for a token
-    bool has_waited = false;                // what it is behind by is not lost
-    bool armed = false;                     // its timer is linked, or in the keeper's hands ...
-    time_point fires_at{};                  // ... for then
-    time_point full_at = time_point::min(); // ...
-    std::uint32_t full_fraction = 0;        // ... and 2^-32 ns
+    std::uint64_t version = 0;  // of the rates that yielded `at`
+    bool is_own = false;        // `at` was set for this key
+    bool waits = false;         // its lane was suspended for a token
+    bool has_waited = false;    // what it is late by is not lost, while its lane is not idle:
+    std::uint64_t last_job = 0; // the number of the one that took the last token
+    bool armed = false;         // its timer is linked, or in the keeper's hands ...
+    time_point fires_at{};      // ... for then
+    time_point full_at = time_point::min();
 
     /// When there is, or was, a token.
     time_point next_token() const noexcept;
@@ -76,7 +77,7 @@ struct bucket : pool_timer {
 /// What limits the keys that have no rate of their own.
 struct common_rates {
     std::optional<rate> all;
-    rate_function by; // or null
+    std::shared_ptr<const rate_function> by; // or null
 };
 
 /// The buckets of a shard. Under its lock.
@@ -88,6 +89,8 @@ struct rate_table {
     bucket* find(const lane& l) noexcept;
     bucket& find_or_make(lane& l, const pace& at); // throws std::bad_alloc
     void erase(const bucket& b) noexcept;
+    /// Gives memory back after there were many.
+    void shrink() noexcept;
     /// Whether a lane attends for their sake.
     bool concern(const lane& l) noexcept { return all_attend || find(l) != nullptr; }
 };

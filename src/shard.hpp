@@ -30,6 +30,7 @@ struct alignas(64) shard {
     std::uint64_t discarded = 0;     // not by workers
     std::uint64_t finished_held = 0; // jobs that ended with their last hold
     std::uint64_t replaced = 0;      // of the discarded, by a job of the same tag
+    std::uint64_t together = 0;      // of the accepted, jobs of several keys
     timed_index timed_jobs;          // those whose time has not come, or that found no room yet
     tag_index tags;                  // jobs that wait and may be replaced
     rate_table rates;

@@ -7,6 +7,7 @@
 
 #include "coroutine.hpp"
 #include "pool_core.hpp"
+#include "together.hpp"
 
 namespace taskpool::detail {
 
@@ -34,10 +35,15 @@ bool pool_core::let_go(lane& l) noexcept {
 /// Cuts all waiting jobs out, to be destroyed under no lock. A lane without a current job goes idle at once, though it
 /// still lies in a queue or in a worker's hands. REQUIRES: the shard's lock and the lane's; the lane is not idle.
 cut_jobs pool_core::cut_waiting_locked(shard& s, lane& l) noexcept {
-    if (!s.tags.is_empty())
-        l.each_waiting_locked(unlist_tagged_locked);
-    const cut_jobs cut = l.cut_locked();
-    const auto discarded = cut.count - cut.resumptions;
+    std::uint32_t uncounted = 0;
+    l.each_waiting_locked([&](job_slot& slot) {
+        unlist_tagged_locked(slot);
+        if (slot.on_stop == resumption || (is_joint(slot.on_stop) && !kill(place_in(slot))))
+            ++uncounted;
+    });
+    cut_jobs cut = l.cut_locked();
+    cut.uncounted = uncounted;
+    const auto discarded = cut.count - uncounted;
     s.discarded += discarded;
     s.budget += discarded;
     if (!l.has_job && l.state >= lane_state::active) {
@@ -83,7 +89,7 @@ void pool_core::release_hold(job_extras& e) noexcept {
             ready = true; // a worker ends it, or detaches it (worker::take_up)
         } else {
             ended = l.end_job_locked();
-            ++s.finished_held;
+            s.finished_held += e.counts ? 1 : 0;
         }
         if (const job_slot* const front = l.front_locked()) {
             if (!e.is_coroutine() || older(front->age, age))
@@ -111,7 +117,8 @@ bool pool_core::end_job_with_extras(lane& l, worker& by) noexcept {
         job_extras* const e = l.current_extras_locked();
         if (e == nullptr || e->holds == 0) {
             ended = l.end_job_locked();
-            by.finished.add();
+            if (e == nullptr || e->counts)
+                by.finished.add();
         } else if (can_detach(*e)) {
             e->detached = true;
             l.has_job = false;

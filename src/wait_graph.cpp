@@ -3,9 +3,11 @@
 
 #include <algorithm>
 #include <mutex>
+#include <optional>
 #include <unordered_set>
 
 #include "coroutine.hpp"
+#include "together.hpp"
 
 namespace taskpool::detail {
 
@@ -28,10 +30,26 @@ static bool each_before(const future_core& future, F f) {
     return future.each_before(&f, [](void* self, const lane* where) { return (*static_cast<F*>(self))(where); });
 }
 
+/// The lanes whose current jobs must end for a wait for a lane to end, but for those of jobs that a future follows.
+std::vector<const lane*> wait_graph::lanes_before(const target& what) {
+    if (what.in == nullptr || !what.in->has_joint_jobs())
+        return {what.for_lane};
+    const auto number = what.future != nullptr ? what.future->number() : 0;
+    const all_shards_lock lock(*what.in);
+    if (what.for_room) // for the lane to take its next job
+        return what.in->lanes_before_locked(*what.for_lane, {});
+    return what.in->lanes_before_locked(*what.for_lane, {.all = number == 0, .number = number + 1}); // with it
+}
+
 /// Whether jobs of this lane must end for a wait to end.
-static bool waits_for(const wait_graph::target& what, const lane* l) {
+bool wait_graph::waits_for(const target& what, const lane* l) {
     const auto is_other = [l](const lane* before) { return before != l; };
-    return what.for_lane == l || (what.future != nullptr && !each_before(*what.future, is_other));
+    if (what.future != nullptr && !each_before(*what.future, is_other))
+        return true;
+    if (what.for_lane == nullptr)
+        return false;
+    const auto lanes = lanes_before(what);
+    return std::find(lanes.begin(), lanes.end(), l) != lanes.end();
 }
 
 /// Whether the waits from one lane to the next end where nobody waits. False: they may yet end.
@@ -40,7 +58,8 @@ bool wait_graph::chain_ends(const target& what) const {
     for (std::size_t links = 0; links <= waits_.size(); ++links) {
         if (is_over(*t))
             return true;
-        if (t->for_lane == nullptr || (t->future != nullptr && !each_before(*t->future, [](auto) { return false; })))
+        if (t->for_lane == nullptr || (t->in != nullptr && t->in->has_joint_jobs()) ||
+            (t->future != nullptr && !each_before(*t->future, [](auto) { return false; })))
             return false;
         const auto next = waits_.find(t->for_lane);
         if (next == waits_.end())
@@ -71,23 +90,35 @@ bool wait_graph::can_end(const target& what) const {
         return true;
     if (what.for_lane != nullptr) {
         const auto is_free = [this](const lane* l) { return stuck_wait_of(l) == nullptr; };
-        return is_free(what.for_lane) && (what.future == nullptr || each_before(*what.future, is_free));
+        const auto lanes = lanes_before(what);
+        return std::all_of(lanes.begin(), lanes.end(), is_free) &&
+               (what.future == nullptr || each_before(*what.future, is_free));
     }
     if (what.for_pool != nullptr)
         return std::none_of(waits_.begin(), waits_.end(),
                             [&](const auto& w) { return w.second.stuck && w.second.core == what.for_pool; });
     bool any_waits = false;
+    const auto is_free = [this](const lane* l) { return stuck_wait_of(l) == nullptr; };
+    std::optional<all_shards_lock> all;
+    if (what.room_in->has_joint_jobs())
+        all.emplace(*what.room_in);
     for (auto& s : what.room_in->shards) {
-        const std::lock_guard lock(s.lock);
+        const std::unique_lock lock = all ? std::unique_lock(s.lock, std::defer_lock) : std::unique_lock(s.lock);
         for (lane* const l : s.table.places_locked()) {
             if (l == nullptr || l->state == lane_state::idle)
                 continue;
-            const std::lock_guard head_lock(l->head_lock);
-            const bool has_detached = l->extras != nullptr && (l->extras->detached || l->extras->next != nullptr);
-            if (l->waiting() == 0 && !has_detached) // a detached coroutine has its place in the pool, too
-                continue;
+            std::uint32_t next = 0; // the number of the lane's next job
+            {
+                const std::lock_guard head_lock(l->head_lock);
+                const bool has_detached = l->extras != nullptr && (l->extras->detached || l->extras->next != nullptr);
+                if (l->waiting() == 0 && !has_detached) // a detached coroutine has its place in the pool, too
+                    continue;
+                next = static_cast<std::uint32_t>(l->taken.load(std::memory_order_relaxed)) + 1; // under head_lock
+            }
             any_waits = true;
-            if (stuck_wait_of(l) == nullptr)
+            const auto lanes = all ? what.room_in->lanes_before_locked(*l, {.number = next + 1})
+                                   : std::vector{static_cast<const lane*>(l)};
+            if (std::all_of(lanes.begin(), lanes.end(), is_free))
                 return true;
         }
     }

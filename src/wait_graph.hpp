@@ -12,6 +12,9 @@
 // what that job waits for can go on. A wait that could not go on is refused, so the graph never holds a cycle, and the
 // last one that would close it gets the error.
 //
+// Jobs of several keys (together.hpp) that wait join lanes: who waits for something in a lane waits also for the lanes
+// of those before it (AND). They are looked for anew each time, in pools that ever had any.
+//
 // A future of then() is that of a job not yet submitted: who waits for it waits also for the lanes of all jobs that it
 // follows (AND).
 //
@@ -84,6 +87,8 @@ class wait_graph {
     void find_stuck();
     const wait* stuck_wait_of(const lane* l) const noexcept;
     bool can_end(const target& what) const;
+    static std::vector<const lane*> lanes_before(const target& what);
+    static bool waits_for(const target& what, const lane* l);
     static bool is_over(const target& what) noexcept;
     std::vector<std::string> keys_from(const lane& waiting) const;
 

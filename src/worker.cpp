@@ -11,6 +11,7 @@
 #include "coroutine.hpp"
 #include "pool_core.hpp"
 #include "retry.hpp"
+#include "together.hpp"
 
 namespace taskpool::detail {
 
@@ -167,7 +168,10 @@ bool worker::serve_once(lane& l, bool even_before_older) noexcept {
 
 /// Discards the lane's current job, for stop().
 void worker::discard(lane& l, job_slot& job, std::uint64_t number) noexcept {
-    discarded.add();
+    if (!is_joint(job.on_stop) || kill(place_in(job)))
+        discarded.add();
+    else
+        taken.add(-1ULL);                     // the job counts elsewhere
     running_job self{core, l, *this, number}; // so that no wait in a destructor waits for this lane
     current = &self;
     core.discard_job(l, job, discard_reason::stopped);
@@ -338,6 +342,11 @@ bool worker::settle(running_job& self) noexcept {
     current = &self; // what the policy owns ends as a part of the job
     delete std::exchange(self.policy, nullptr);
     current = nullptr;
+    if (self.after == verdict::late && self.is_joint) {
+        expired.add();
+        finished.add(-1ULL); // which counts its end
+        return false;
+    }
     if (self.after == verdict::late) {
         bool ends = false;
         {

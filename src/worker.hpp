@@ -31,6 +31,7 @@ struct running_job {
     mutable bool failed = false;
     mutable verdict after = verdict::none; // of this attempt
     mutable bool has_future = false;       // said by one that has thrown
+    mutable bool is_joint = false;         // a job of several keys (together.hpp)
     std::uint32_t earlier_attempts = 0;
 };
 

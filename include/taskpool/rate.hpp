@@ -20,7 +20,8 @@ inline constexpr std::chrono::nanoseconds per_minute = std::chrono::minutes(1);
 inline constexpr std::chrono::nanoseconds per_hour = std::chrono::hours(1);
 
 /// A token bucket: of a key's jobs at most `burst` + t * `jobs` / `per` start in any time t. Keys wake at ticks of 1
-/// ms, so what one that waits is late by, up to 20 ms, it makes good. No bucket takes longer to fill than 36 years.
+/// ms, so what one that waits is late by, up to 20 ms, it makes good. Tokens come in whole nanoseconds, rounded down;
+/// no bucket takes longer to fill than 36 years.
 struct rate {
     double jobs;                               ///< Positive; of infinity the key is not limited.
     std::chrono::nanoseconds per = per_second; ///< Positive.

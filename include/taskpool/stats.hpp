@@ -35,6 +35,7 @@ struct pool_stats {
     std::uint64_t discarded = 0; ///< Accepted jobs that never ran: see discard_reason.
     std::uint64_t expired = 0;   ///< Those of them that came to their turn after their deadline (deadline.hpp).
     std::uint64_t replaced = 0;  ///< Those of them that made way for a job of the same tag.
+    std::uint64_t together = 0;  ///< Accepted jobs of several keys.
     std::uint64_t rejected = 0;  ///< Submits that were not accepted, whatever their status.
 
     std::uint64_t high = 0; ///< Jobs of priority::high that came to their turn.

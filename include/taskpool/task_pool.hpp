@@ -17,7 +17,9 @@
 
 #include <chrono>
 #include <functional>
+#include <initializer_list>
 #include <memory>
+#include <ranges>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -71,6 +73,16 @@ concept job_for =
 
 namespace detail {
 
+/// Keys that lie somewhere until a call returns.
+template <class R, class Key>
+concept range_of_keys = std::ranges::forward_range<const R> &&
+                        (std::is_same_v<Key, std::string>
+                             ? std::is_convertible_v<std::ranges::range_reference_t<const R>, std::string_view> &&
+                                   (std::is_lvalue_reference_v<std::ranges::range_reference_t<const R>> ||
+                                    std::is_same_v<std::ranges::range_value_t<const R>, std::string_view>)
+                             : std::is_lvalue_reference_v<std::ranges::range_reference_t<const R>> &&
+                                   std::is_same_v<std::ranges::range_value_t<const R>, Key>);
+
 /// submit and async for whatever can say where a job goes: a pool with a key, or a lane's handle.
 template <class Key, class Where>
 class submitter {
@@ -99,6 +111,7 @@ class submitter {
             promise<result> theirs(state);
             auto make = [&](lane& accepted_in) {
                 state->set_place(*where.core, accepted_in);
+                state->set_number();
                 return async_job<Key, stored, result>{std::move(theirs), std::forward<F>(job)};
             };
             job_source_of<Key, async_job<Key, stored, result>, decltype(make)> source(make);
@@ -225,6 +238,7 @@ class basic_task_pool {
     using key_view = detail::view_of<Key>;
     using job_context = basic_job_context<Key>;
     using lane_handle = basic_lane<Key>;
+    using together_key = std::remove_cvref_t<key_view>; // of a list in braces
 
     /// Starts the threads, unless options::autostart is false. Throws std::invalid_argument for options that make no
     /// sense, std::bad_alloc, and std::system_error when not even one worker can be started.
@@ -300,6 +314,50 @@ class basic_task_pool {
     auto async(key_view key, const tag& about, F&& job, const job_options& how = {}) {
         return detail::submitter<Key, tagged_place>::async(tagged_place{core_, view(key), about.name},
                                                            std::forward<F>(job), how);
+    }
+
+    // --- Under several keys ---------------------------------------------------------------------------------------
+
+    /// Submits `job` under all these keys, any number of them, in any order, one that is named twice counted once: it
+    /// takes its place in all their lanes at one instant, runs when it is first in all of them, and keeps them all
+    /// until it has ended. So no order of submits can have two such jobs wait for each other. It is one job: with one
+    /// place in the pool's capacity, and one in each lane; the key of its context is one of them; a cancel of any of
+    /// the keys discards it, or asks it to stop. Waits and answers as submit does; but overflow::drop_oldest and
+    /// keep_latest make no room for it (`full`) and do not drop it. It is not tried again (retry.hpp). Two allocations.
+    /// Throws std::invalid_argument where there is no key, and as submit does.
+    ///
+    ///     pool.submit_together({"account-7", "account-8"}, [] { transfer(); });
+    template <job_for<Key> F>
+    submit_result submit_together(std::initializer_list<together_key> keys, F&& job, const job_options& how = {}) {
+        return put_together(keys, std::forward<F>(job), how, {detail::patience::for_ever});
+    }
+    /// The same for keys that lie somewhere: a std::vector<Key>, a std::span, for strings any range of what
+    /// converts to std::string_view.
+    template <detail::range_of_keys<Key> R, job_for<Key> F>
+    submit_result submit_together(const R& keys, F&& job, const job_options& how = {}) {
+        return put_together(keys, std::forward<F>(job), how, {detail::patience::for_ever});
+    }
+    template <job_for<Key> F>
+    [[nodiscard]] submit_result try_submit_together(std::initializer_list<together_key> keys, F&& job,
+                                                    const job_options& how = {}) {
+        return put_together(keys, std::forward<F>(job), how, {detail::patience::none});
+    }
+    template <detail::range_of_keys<Key> R, job_for<Key> F>
+    [[nodiscard]] submit_result try_submit_together(const R& keys, F&& job, const job_options& how = {}) {
+        return put_together(keys, std::forward<F>(job), how, {detail::patience::none});
+    }
+    /// The same with a future.
+    template <job_for<Key> F>
+    auto async_together(std::initializer_list<together_key> keys, F&& job, const job_options& how = {}) {
+        const key_list list = views_of(keys);
+        return detail::submitter<Key, together_place>::async(together_place{core_, list.views}, std::forward<F>(job),
+                                                             how);
+    }
+    template <detail::range_of_keys<Key> R, job_for<Key> F>
+    auto async_together(const R& keys, F&& job, const job_options& how = {}) {
+        const key_list list = views_of(keys);
+        return detail::submitter<Key, together_place>::async(together_place{core_, list.views}, std::forward<F>(job),
+                                                             how);
     }
 
     // --- Coroutines (task.hpp) ------------------------------------------------------------------------------------
@@ -452,8 +510,8 @@ class basic_task_pool {
 
     /// `f(key)` yields the rates, as std::optional<rate>; nothing is what limit_all says, and so is what `f` throws,
     /// and a rate that makes no sense. It is called by workers, from several threads at once, under no lock, and must
-    /// not wait for the pool; for a key whose rate it yields not again before the key has rested. Call limit_by again
-    /// when it would yield another rate. Looks at every key with work. Throws std::bad_alloc.
+    /// not block, nor wait for the pool; for a key whose rate it yields not again before the key has rested. Call
+    /// limit_by again when it would yield another rate. Looks at every key with work. Throws std::bad_alloc.
     template <class F>
         requires std::is_invocable_r_v<std::optional<rate>, const F&, const Key&>
     void limit_by(F f) {
@@ -524,6 +582,42 @@ class basic_task_pool {
             return detail::submit(*core, key, tag, job, how, wait);
         }
     };
+
+    struct together_place {
+        const std::shared_ptr<detail::pool_core>& core;
+        const std::vector<detail::key_view>& keys;
+        submit_result submit(detail::job_source& job, const job_options& how, detail::patience wait) const {
+            return detail::submit_together(*core, keys, job, how, wait);
+        }
+    };
+
+    struct key_list {
+        std::vector<together_key> strings; // at which the views of strings point
+        std::vector<detail::key_view> views;
+    };
+
+    // REQUIRES: `keys` outlives the result, which points at them.
+    template <class R>
+    key_list views_of(const R& keys) const {
+        key_list list;
+        if constexpr (std::is_same_v<Key, std::string>) {
+            for (const auto& key : keys)
+                list.strings.push_back(key);
+            for (const auto& key : list.strings)
+                list.views.push_back(view(key));
+        } else {
+            for (const auto& key : keys)
+                list.views.push_back(view(key));
+        }
+        return list;
+    }
+
+    template <class R, class F>
+    submit_result put_together(const R& keys, F&& job, const job_options& how, detail::patience wait) {
+        const key_list list = views_of(keys);
+        return detail::submitter<Key, together_place>::submit(together_place{core_, list.views}, std::forward<F>(job),
+                                                              how, wait);
+    }
 
     // REQUIRES: `key` outlives the result, which points at it.
     detail::key_view view(const std::remove_reference_t<key_view>& key) const {

@@ -115,6 +115,28 @@ TEST(Rate, a_rest_is_made_good_up_to_the_burst_only) {
     pool.cancel("key");
 }
 
+TEST(Rate, only_waiting_is_made_good_and_no_rest) {
+    manual_pool pool({.rate = rate{10'000, per_second}});
+    int started = 0;
+    const auto job = [&] { ++started; };
+    for (int i = 0; i < 3; ++i)
+        pool.submit("key", job);
+    pool.drain(); // it was late for the last one
+    pool.run_for(15ms);
+    for (int i = 0; i < 300; ++i)
+        pool.try_submit("key", job).accepted();
+    started = 0;
+    pool.run_until_idle();
+    EXPECT_LE(started, 1);
+    pool.pause("key");
+    pool.run_for(19ms);
+    pool.resume("key");
+    started = 0;
+    pool.run_until_idle();
+    EXPECT_LE(started, 1);
+    pool.cancel("key");
+}
+
 TEST(Rate, slow_ones_and_those_with_a_fraction_hold) {
     manual_pool pool({.rate = rate{1, 24h}});
     log_of_starts log(pool);
@@ -264,6 +286,63 @@ TEST(Rate, that_is_lowered_counts_from_the_next_token) {
     EXPECT_EQ(log.at(), (times{0, 0, 550, 1550}));
 }
 
+TEST(Rate, a_burst_that_is_lowered_leaves_no_debt_beyond_the_new_one) {
+    manual_pool pool({.rate = rate{1, per_second, 2}});
+    log_of_starts log(pool);
+    pool.limit("key", {100, per_second, 1000});
+    for (int i = 0; i < 1000; ++i)
+        pool.submit("key", [] {}), pool.run_until_idle();
+    pool.limit("key", {1, per_second});
+    log.submit("key", 2);
+    pool.drain();
+    EXPECT_EQ(log.at(), (times{1000, 2000}));
+    pool.limit("key", {1000, per_second, 1000});
+    pool.run_for(1s);
+    for (int i = 0; i < 1000; ++i)
+        pool.submit("key", [] {}), pool.run_until_idle();
+    pool.unlimit("key");
+    log.submit("key", 1);
+    pool.drain();
+    EXPECT_LE(log.at().back(), 3000 + 2000);
+}
+
+TEST(Rate, the_same_again_gives_no_token_away) {
+    for (const rate& odd : {rate{1e-9, per_second, 3}, rate{1, per_hour, 2}, rate{1e-300}}) {
+        manual_pool pool;
+        int started = 0;
+        pool.limit("key", odd);
+        for (int i = 0; i < 10; ++i)
+            pool.submit("key", [&] { ++started; });
+        pool.run_until_idle();
+        const int before = started;
+        EXPECT_EQ(before, odd.burst == 3 ? 2 : static_cast<int>(odd.burst)); // 36 years are not enough for three
+        for (int i = 0; i < 5; ++i) {
+            pool.limit("key", odd);
+            pool.run_until_idle();
+        }
+        EXPECT_EQ(started, before);
+        pool.cancel("key");
+    }
+}
+
+TEST(Rate, keys_that_it_lets_go_keep_their_age) {
+    strings ran;
+    for (const bool all : {false, true}) {
+        manual_pool pool;
+        if (all)
+            pool.limit_all(rate{1, per_hour});
+        else
+            pool.limit("a", {1, per_hour});
+        use_up(pool, "a");
+        pool.submit("a", [&] { ran.emplace_back("a"); });
+        pool.run_until_idle();
+        pool.submit("b", [&] { ran.emplace_back("b"); });
+        all ? pool.limit_all(std::nullopt) : pool.limit("a", unlimited);
+        pool.run_until_idle();
+    }
+    EXPECT_EQ(ran, (strings{"a", "b", "a", "b"}));
+}
+
 TEST(Rate, of_all_binds_keys_that_were_there_before) {
     manual_pool pool;
     log_of_starts log(pool);
@@ -298,22 +377,23 @@ TEST(Rate, a_coroutine_takes_one_token_when_it_begins) {
     EXPECT_EQ(log.at(), times{100});
 }
 
-TEST(Rate, a_coroutine_that_lends_its_key_goes_on_though_the_key_waits_for_its_rate) {
+TEST(Rate, a_coroutine_that_lends_its_key_takes_its_turn_behind_what_waits_for_a_token) {
     manual_pool pool({.rate = rate{1, per_second}});
     times went_on;
     log_of_starts log(pool);
-    pool.submit("key",
-                [&]() -> task<> {
-                    co_await sleep_for(2ms);
-                    went_on.push_back(pool.now().time_since_epoch() / 1ms);
-                },
-                {.while_suspended = suspension::interleave});
-    pool.run_until_idle();
+    const auto sleeps = [&](std::chrono::milliseconds time) -> task<> {
+        co_await sleep_for(time);
+        went_on.push_back(pool.now().time_since_epoch() / 1ms);
+    };
+    pool.submit("key", [&] { return sleeps(2ms); }, {.while_suspended = suspension::interleave});
     pool.run_for(5ms);
+    pool.submit("other", [&] { return sleeps(2ms); }, {.while_suspended = suspension::interleave});
+    pool.run_until_idle();
     log.submit("key", 1);
+    log.submit("other", 1);
     pool.drain();
-    EXPECT_EQ(went_on, times{2});
-    EXPECT_EQ(log.at(), times{1000});
+    EXPECT_EQ(log.at(), (times{1000, 1005}));
+    EXPECT_EQ(went_on, (times{2, 1005}));
 }
 
 TEST(Rate, further_attempts_take_none) {
@@ -410,6 +490,40 @@ TEST(Rate, a_key_with_a_rate_of_its_own_is_kept_until_that_is_withdrawn) {
     pool.unlimit(counted_key(1));
     pool.run_for(2s);
     EXPECT_EQ(counted_key::alive - before, 0);
+}
+
+TEST(Rate, a_bucket_ends_with_the_rate_that_it_was_for) {
+    basic_manual_pool<counted_key, counted_key::hash> pool({.rate = rate{1, 24h}});
+    pool.limit(counted_key(5), {1, 24h, 2});
+    for (std::uint64_t i = 0; i < 100; ++i)
+        pool.submit(counted_key(i), [] {});
+    pool.run_until_idle();
+    const auto hottest = static_cast<std::int64_t>(pool.hottest_keys(1000).size()); // copies
+    pool.limit_all(std::nullopt);
+    pool.run_for(2s);
+    EXPECT_EQ(counted_key::alive, 1 + hottest);
+    pool.unlimit(counted_key(5));
+    pool.run_for(2s);
+    EXPECT_EQ(counted_key::alive, hottest);
+}
+
+TEST(Rate, a_function_may_call_the_pool_when_it_ends) {
+    struct calls_at_end {
+        manual_pool* pool;
+        explicit calls_at_end(manual_pool& to) : pool(&to) {}
+        calls_at_end(calls_at_end&& other) noexcept : pool(std::exchange(other.pool, nullptr)) {}
+        calls_at_end(const calls_at_end& other) noexcept : pool(other.pool) {}
+        calls_at_end& operator=(const calls_at_end&) = delete;
+        ~calls_at_end() {
+            if (pool != nullptr)
+                pool->limit_all(ten);
+        }
+        std::optional<rate> operator()(const std::string& /*key*/) const { return std::nullopt; }
+    };
+    manual_pool pool;
+    pool.limit_by(calls_at_end(pool));
+    pool.limit_by([](const std::string& /*key*/) { return std::optional(unlimited); });
+    use_up(pool);
 }
 
 // --- On threads ------------------------------------------------------------------------------------------------------
@@ -522,6 +636,7 @@ TEST(Matrix_rate, stop_on_threads) {
     EXPECT_TRUE(eventually([&] { return pool.stats().limited_keys == 1; }));
     pool.stop();
     EXPECT_TRUE(ran);
+    EXPECT_EQ(pool.stats().limited_keys, 0U);
 }
 
 TEST(Matrix_rate, drain) {

@@ -52,11 +52,15 @@ class TASKPOOL_EXPORT future_core {
     /// Whether anybody but the job refers to it. Without references, it is its caller who waits.
     bool is_wanted() const noexcept;
 
-    /// Where the job was accepted. REQUIRES: called once, before the job can run.
+    /// Where the job is to be submitted, or was accepted. REQUIRES: called once, before the job can run.
     void set_place(pool_core& pool, const lane& where) noexcept {
         pool_ = &pool;
         lane_ = &where;
     }
+    /// The job will be the next one of its lane. REQUIRES: called where job_source::store is.
+    void set_number() noexcept;
+    /// Which job of its lane it is, as set; 0 while it has not been submitted.
+    std::uint32_t number() const noexcept;
     bool is_counted() const noexcept { return dispose_ != nullptr; }
 
     /// Tells all who wait. They may end what is not counted. REQUIRES: called once.
@@ -92,7 +96,7 @@ class TASKPOOL_EXPORT future_core {
     parts& own() const noexcept;
     bool remove(future_waiter& w) const noexcept;
 
-    alignas(void*) mutable std::byte parts_[3 * sizeof(void*)]; // no atomics in this header
+    alignas(void*) mutable std::byte parts_[4 * sizeof(void*)]; // no atomics in this header
     std::exception_ptr error_;                                  // written before ready, read after it
     pool_core* pool_ = nullptr;
     const lane* lane_ = nullptr;
@@ -296,7 +300,10 @@ class job_call : public future_state<R>, public delivery {
     static bool attempt_to_submit(delivery& what) noexcept {
         auto& self = static_cast<job_call&>(what);
         try {
-            const auto make = [&self](lane&) { return pointer(&self); };
+            const auto make = [&self](lane&) {
+                self.set_number();
+                return pointer(&self);
+            };
             job_source_of<Key, pointer, decltype(make)> source(make);
             source.tries_again = source.exists = true;
             const auto answer = submit(*self.core_, *self.lane_, source, {}, {patience::none});

@@ -1,0 +1,409 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "together.hpp"
+
+#include <algorithm>
+#include <mutex>
+#include <stdexcept>
+#include <utility>
+
+#include "pool_core.hpp"
+
+namespace taskpool::detail {
+
+// --- The job and its places ------------------------------------------------------------------------------------------
+
+joint_job* joint_job::make(pool_core& core, std::size_t most_places) {
+    static_assert(sizeof(joint_job) % alignof(joint_place) == 0 && alignof(joint_job) >= alignof(joint_place) &&
+                  alignof(joint_job) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__);
+    return new (::operator new(sizeof(joint_job) + most_places * sizeof(joint_place))) joint_job(core);
+}
+
+void joint_job::add_place(lane& l) noexcept {
+    auto* const place = new (reinterpret_cast<joint_place*>(this + 1) + count) joint_place;
+    place->core = &core;
+    place->in = &l;
+    place->joint = this;
+    place->counts = false; // but that of the lane in which the job runs
+    place->end = [](job_extras& self) noexcept { self.core->end_place(static_cast<joint_place&>(self)); };
+    ++count;
+    ++missing;
+    references.store(count, std::memory_order_relaxed); // its lanes' locks publish it
+}
+
+void joint_job::free() noexcept {
+    for (auto& place : places())
+        place.~joint_place();
+    this->~joint_job();
+    ::operator delete(this);
+}
+
+void joint_job::drop_reference() noexcept {
+    // release: what this reference was used for comes before the end; pairs with the acquire of whoever drops the last.
+    if (references.fetch_sub(1, std::memory_order_acq_rel) == 1)
+        free();
+}
+
+namespace {
+
+joint_place*& pointer_in(void* storage) noexcept { return *std::launder(reinterpret_cast<joint_place**>(storage)); }
+
+/// The place has come to its turn: it holds its lane. Whether it was the last one, and the job still wanted.
+bool arrive(joint_place& place, const running_job& job) noexcept {
+    joint_job& whole = *place.joint;
+    {
+        const std::lock_guard lock(job.in.head_lock);
+        place.number = job.number;
+        place.holds = 1;
+        // relaxed: a request; see stop_requested.
+        if (job.in.cancelled.load(std::memory_order_relaxed))
+            whole.cancelled.store(true, std::memory_order_relaxed);
+        job.in.link_locked(place);
+    }
+    bool last = false;
+    bool dead = false;
+    {
+        const std::lock_guard lock(whole.lock);
+        dead = whole.state == joint_job::phase::dead;
+        if (!dead) {
+            place.arrived = true;
+            last = --whole.missing == 0;
+        }
+        if (last) {
+            whole.state = joint_job::phase::runs;
+            whole.runs_in = &job.in;
+        }
+    }
+    if (!dead && !last)
+        return false; // from here on the place may be released, and the job be gone
+    const std::lock_guard lock(job.in.head_lock);
+    place.holds = 0; // the lane is kept by the run of the job, or no longer
+    place.counts = last;
+    return last;
+}
+
+void run_place(void* storage, const running_job& job) {
+    joint_place& place = *pointer_in(storage);
+    if (arrive(place, job)) {
+        job.is_joint = true;
+        place.joint->ops->run(place.joint->storage, job);
+    } else {
+        pointer_in(storage) = nullptr;
+        job.by.taken.add(-1ULL); // the job counts elsewhere
+    }
+}
+
+/// The callable of a job that was run in this place.
+void destroy_place(void* storage) {
+    if (const joint_place* const place = pointer_in(storage); place != nullptr && place->joint->ops->destroy != nullptr)
+        place->joint->ops->destroy(place->joint->storage);
+}
+
+constexpr job_ops joint_ops = {run_place, destroy_place, nullptr, job_kind::once};
+
+} // namespace
+
+joint_place& place_in(job_slot& slot) noexcept { return *pointer_in(slot.storage); }
+
+bool kill(joint_place& place) noexcept {
+    joint_job& whole = *place.joint;
+    const std::lock_guard lock(whole.lock);
+    if (whole.state != joint_job::phase::waits)
+        return false;
+    whole.state = joint_job::phase::dead;
+    place.kills = true;
+    // relaxed: the place has a reference.
+    whole.references.fetch_add(1, std::memory_order_relaxed);
+    return true;
+}
+
+bool is_joint_cancelled(const running_job& job) noexcept {
+    const std::lock_guard lock(job.in.head_lock);
+    const job_extras* const e = job.in.current_extras_locked();
+    return e != nullptr && stop_requested(*e);
+}
+
+/// The place holds its lane no longer.
+void pool_core::end_place(joint_place& place) noexcept {
+    joint_job& whole = *place.joint;
+    if (place.counts) // the job has ended
+        for (auto& other : whole.places())
+            if (&other != &place)
+                release_hold(other);
+    whole.drop_reference();
+}
+
+/// Kills the job for which the lane is held while it waits for other lanes. It, or null. REQUIRES: both locks.
+joint_job* pool_core::kill_current_locked(shard& s, lane& l) noexcept {
+    job_extras* const e = l.current_extras_locked();
+    if (e == nullptr || e->joint == nullptr || !kill(static_cast<joint_place&>(*e)))
+        return nullptr;
+    ++s.discarded;
+    ++s.budget;
+    return e->joint;
+}
+
+/// Reports and ends a job that the caller has killed. `l`: of one of its places. REQUIRES: no lock held.
+void pool_core::discard_joint(const lane& l, joint_job& killed, discard_reason why) noexcept {
+    report_discard(maker.key_of(l), why);
+    destroy_callable(maker.key_of(l), killed.ops, killed.storage);
+    for (auto& place : killed.places())
+        if (place.arrived) // none does any more
+            release_hold(place);
+    killed.drop_reference();
+}
+
+// --- Submitting ------------------------------------------------------------------------------------------------------
+
+/// One of its keys, on the way to its lane.
+struct pool_core::joint_target {
+    shard* in;
+    std::uint32_t hash;
+    const key_view* key;
+    lane* l = nullptr; // or null: the same as one before
+    std::unique_ptr<chunk> more;
+    bool ready = false;
+};
+
+namespace {
+
+/// Locks the shards of some targets, which are in the order of their shards.
+template <class Target>
+class shards_lock {
+  public:
+    explicit shards_lock(std::span<Target> targets) noexcept : targets_(targets) {
+        each_shard([](shard& s) { s.lock.lock(); });
+    }
+    ~shards_lock() {
+        each_shard([](shard& s) { s.lock.unlock(); });
+    }
+    shards_lock(const shards_lock&) = delete;
+    shards_lock& operator=(const shards_lock&) = delete;
+
+  private:
+    template <class F>
+    void each_shard(F f) noexcept {
+        const shard* before = nullptr;
+        for (auto& t : targets_)
+            if (std::exchange(before, t.in) != t.in)
+                f(*t.in);
+    }
+
+    const std::span<Target> targets_;
+};
+
+} // namespace
+
+/// Puts the job into all of its lanes, or none. Where there is no room, `full` gets the lane, pinned, and `poor` its
+/// shard, or that which has none of the pool's. Strong guarantee. REQUIRES: the locks of all shards.
+pool_core::attempt pool_core::place_locked(std::span<joint_target> targets, joint_job& made, job_source& job,
+                                           const job_options& how, tick age, lane*& full, shard*& poor) {
+    for (auto& t : targets)
+        t.l = nullptr;
+    // So that looking one up does not free another, which is idle.
+    struct unpins_at_end {
+        std::span<joint_target> targets;
+        ~unpins_at_end() {
+            for (auto& t : targets)
+                if (t.l != nullptr)
+                    --t.l->pins;
+        }
+    } const pinned{targets};
+    for (std::size_t i = 0; i < targets.size(); ++i) {
+        auto& t = targets[i];
+        if (t.in->closed)
+            return attempt::stopped;
+        t.l = &t.in->table.find_or_make_locked(*t.key, t.hash, static_cast<std::uint16_t>(t.in - shards.data()));
+        for (std::size_t j = i; t.l != nullptr && j > 0 && targets[j - 1].in == t.in && targets[j - 1].hash == t.hash;
+             --j)
+            if (targets[j - 1].l == t.l)
+                t.l = nullptr;
+        if (t.l != nullptr)
+            ++t.l->pins;
+    }
+    const auto limit = keeps_latest() ? 1 : static_cast<std::uint32_t>(settings.lane_capacity);
+    auto& first = targets.front();
+    poor = first.in;
+    full = first.l;
+    auto answer = first.in->budget == 0 ? attempt::pool_full : attempt::accepted;
+    for (auto& t : targets) {
+        if (t.l == nullptr || t.l->waiting_locked(limit) < limit)
+            continue;
+        answer = attempt::lane_full;
+        poor = t.in;
+        full = t.l;
+        break;
+    }
+    if (answer != attempt::accepted) {
+        ++full->pins;
+        return answer;
+    }
+    for (auto& t : targets)
+        if (t.l != nullptr && t.l->needs_chunk_locked() && t.more == nullptr)
+            t.more = std::unique_ptr<chunk>(new chunk);
+    job.accepted_in = first.l;
+    job.store(job, made.storage);
+    // From here on nothing fails.
+    made.ops = job.ops;
+    for (auto& t : targets)
+        if (t.l != nullptr)
+            made.add_place(*t.l);
+    struct source final : job_source {
+        joint_place* place;
+    } from;
+    from.place = made.places().data();
+    from.ops = &joint_ops;
+    from.store = [](job_source& self, void* storage) { new (storage) joint_place*(static_cast<source&>(self).place); };
+    const job_options as_place{how.on_stop == stop_action::run ? joint_must_run : joint, how.priority};
+    for (auto& t : targets) {
+        if (t.l == nullptr)
+            continue;
+        if (t.l->needs_chunk_locked())
+            t.l->add_chunk_locked(std::move(t.more));
+        t.l->push_locked(from, age, as_place);
+        ++from.place;
+        if (t.l->state < lane_state::active) {
+            t.in->active += t.l->state == lane_state::idle ? 1 : 0;
+            t.ready = t.l->become_active_locked();
+        }
+    }
+    --first.in->budget;
+    ++first.in->accepted;
+    ++first.in->together;
+    return attempt::accepted;
+}
+
+submit_result pool_core::submit_together(std::span<const key_view> keys, job_source& job, const job_options& how,
+                                         patience wait) {
+    if (keys.empty())
+        throw std::invalid_argument("taskpool: submit_together without a key");
+    std::vector<joint_target> targets;
+    targets.reserve(keys.size());
+    for (const auto& key : keys) {
+        const auto [s, hash] = place_of(key);
+        targets.push_back({.in = &s, .hash = hash, .key = &key});
+    }
+    std::sort(targets.begin(), targets.end(),
+              [](const auto& a, const auto& b) { return a.in != b.in ? a.in < b.in : a.hash < b.hash; });
+    struct freed {
+        void operator()(joint_job* made) const noexcept { made->free(); }
+    };
+    std::unique_ptr<joint_job, freed> made(joint_job::make(*this, keys.size()));
+    // relaxed: who must see it waits in a job, and asks again (drain), or is not ordered with this submit.
+    has_joint_jobs_.store(true, std::memory_order_relaxed);
+    submit_result refusal = submit_status::full;
+    for (bool may_wait = wait.kind != patience::none && settings.when_full == overflow::block;;) {
+        if (is_forked()) {
+            refusal = submit_status::stopped;
+            break;
+        }
+        lane* full = nullptr;
+        shard* poor = nullptr;
+        const tick age = aged(clock.now(), how.priority);
+        auto result = attempt::accepted;
+        {
+            const shards_lock<joint_target> lock(targets);
+            result = place_locked(targets, *made, job, how, age, full, poor);
+        }
+        if (result == attempt::accepted) {
+            made.release(); // NOLINT(bugprone-unused-return-value): its places own it
+            for (const auto& t : targets)
+                if (t.ready)
+                    enqueue(*t.l, age);
+            return submit_status::accepted;
+        }
+        if (result == attempt::stopped) {
+            refusal = submit_status::stopped;
+            break;
+        }
+        const bool in_pool = result == attempt::pool_full;
+        bool again = in_pool && gate.grant(shards, *poor, [&] { return taken_by_workers(); });
+        if (!again && may_wait) {
+            try {
+                again = wait_for_room(*full, in_pool, wait, refusal);
+            } catch (...) {
+                unpin(*full);
+                throw;
+            }
+            if (refusal == submit_status::timed_out) // one last look
+                may_wait = false;
+        }
+        if (!again && !in_pool && refusal == submit_status::full && is_limited(*poor, *full))
+            refusal = submit_status::rate_limited;
+        unpin(*full);
+        if (!again)
+            break;
+    }
+    targets.front().in->rejected.fetch_add(1, std::memory_order_relaxed); // a figure by itself
+    return refusal;
+}
+
+// --- In the wait graph -----------------------------------------------------------------------------------------------
+
+all_shards_lock::all_shards_lock(const pool_core& of) noexcept : core_(of) {
+    for (auto& s : core_.shards)
+        s.lock.lock();
+}
+all_shards_lock::~all_shards_lock() {
+    for (auto& s : core_.shards)
+        s.lock.unlock();
+}
+
+/// The lanes whose current jobs must end before the lane comes to that place of its queue: itself, and those of the
+/// jobs of several keys that are before it, and before those. REQUIRES: all shards' locks. Throws std::bad_alloc.
+std::vector<const lane*> pool_core::lanes_before_locked(const lane& l, reach how_far) const {
+    struct known_jobs {
+        std::vector<joint_job*> all; // each once, with a reference
+        ~known_jobs() {
+            for (joint_job* const whole : all)
+                whole->drop_reference();
+        }
+        void add(joint_job& whole) {
+            if (std::find(all.begin(), all.end(), &whole) != all.end())
+                return;
+            all.push_back(&whole);
+            whole.references.fetch_add(1, std::memory_order_relaxed); // there is one of a place
+        }
+    } known;
+    std::vector<const lane*> found;
+    // What is in a lane's queue up to the first slot for which `ends` says so, and what its current job is.
+    const auto look = [&](lane& in, bool is_there, auto ends) {
+        found.push_back(&in);
+        const std::lock_guard lock(in.head_lock);
+        if (const job_extras* const e = in.current_extras_locked(); e != nullptr && e->joint != nullptr)
+            known.add(*e->joint);
+        const auto before = known.all.size();
+        auto number = static_cast<std::uint32_t>(in.taken.load(std::memory_order_relaxed)); // under head_lock
+        bool ended = false;
+        in.each_waiting_locked([&](job_slot& slot) {
+            ended = ended || ends(slot, ++number);
+            if (!ended && is_joint(slot.on_stop))
+                known.add(*place_in(slot).joint);
+        });
+        if (is_there && !ended) { // a worker has just taken it: nothing in the queue is before it
+            for (; known.all.size() > before; known.all.pop_back())
+                known.all.back()->drop_reference();
+        }
+    };
+    look(const_cast<lane&>(l), false, [how_far](const job_slot&, std::uint32_t number) {
+        return !how_far.all && static_cast<std::int32_t>(number - how_far.number) >= 0;
+    });
+    for (std::size_t i = 0; i < known.all.size(); ++i) {
+        joint_job& whole = *known.all[i];
+        std::vector<const joint_place*> missing;
+        {
+            const std::lock_guard lock(whole.lock);
+            if (whole.state == joint_job::phase::runs)
+                found.push_back(whole.runs_in);
+            else if (whole.state == joint_job::phase::waits)
+                for (const auto& place : whole.places())
+                    if (!place.arrived)
+                        missing.push_back(&place);
+        }
+        for (const joint_place* const place : missing)
+            look(*place->in, true,
+                 [place](job_slot& slot, std::uint32_t) { return is_joint(slot.on_stop) && &place_in(slot) == place; });
+    }
+    return found;
+}
+
+} // namespace taskpool::detail

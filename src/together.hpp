@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// Jobs of several keys. Such a job has a *place* in each of its lanes, all taken at one instant, under the locks of all
+// their shards. A place that comes to its turn holds its lane; the last one to come runs the job, and its end releases
+// the others. So of two such jobs one is before the other in every lane that they share, and no order of submits can
+// have them wait for each other.
+//
+//     waits ----the last place comes to its turn----> runs
+//       |____ a place is discarded, or its key cancelled ____> dead: what is left of its places does nothing
+//
+// It counts as one job: accepted, and in the pool's room, by the shard of its first place; taken, finished or discarded
+// by whoever begins or kills it. Workers take back what they have counted for the other places.
+//
+//   I-TOGETHER-1  A place is in its lane's queue, or in a worker's hands, until it has arrived; then it is the extras
+//   of
+//                 its lane's current job, with a hold, until the job has ended or was killed.
+//   I-TOGETHER-2  `state` leaves `waits` once, under `lock`: by the last place that arrives, or by who kills it.
+//   I-TOGETHER-3  Each place has a reference, from the submit until it has done its part, and so has who kills the job;
+//                 the last one frees it.
+#pragma once
+
+#include <cstdint>
+#include <new>
+#include <span>
+#include <stop_token>
+
+#include "lane.hpp"
+
+namespace taskpool::detail {
+
+struct joint_place : job_extras {
+    bool arrived = false; // under the job's lock
+    bool kills = false;   // it was discarded, and the job with it; of who did that
+};
+
+struct joint_job {
+    enum class phase : std::uint8_t { waits, runs, dead };
+
+    /// With room for so many places, and none. Throws std::bad_alloc.
+    static joint_job* make(pool_core& core, std::size_t most_places);
+    void add_place(lane& l) noexcept;
+    std::span<joint_place> places() noexcept { return {std::launder(reinterpret_cast<joint_place*>(this + 1)), count}; }
+    void drop_reference() noexcept;
+    void free() noexcept;
+
+    // --- Constant once it is in its lanes, but for the callable, which belongs to who runs or kills the job
+    pool_core& core;
+    std::uint32_t count = 0; // of places, which lie behind this
+    const job_ops* ops = nullptr;
+    alignas(inline_job_alignment) std::byte storage[inline_job_size];
+    // --- Any thread
+    sync::atomic<std::uint32_t> references{0};
+    sync::atomic<bool> cancelled{false}; // a request, as that of a lane
+    // --- Under `lock`, which is taken last
+    sync::spin_lock lock;
+    phase state = phase::waits;
+    std::uint32_t missing = 0;
+    lane* runs_in = nullptr;
+    std::stop_source stop{std::nostopstate};
+
+  private:
+    explicit joint_job(pool_core& owner) noexcept : core(owner) {}
+    ~joint_job() = default;
+};
+
+/// In a place of such a job, for stop_action.
+inline constexpr auto joint = static_cast<stop_action>(5);
+constexpr bool is_joint(stop_action what) noexcept { return what == joint || what == joint_must_run; }
+
+joint_place& place_in(job_slot& slot) noexcept; // REQUIRES: it is one's
+
+/// Whether the caller has killed the place's job, and must discard it (pool_core::discard_joint). REQUIRES: the place
+/// is the caller's, or the lock of its lane.
+bool kill(joint_place& place) noexcept;
+
+/// For looking at all lanes at one moment.
+class all_shards_lock {
+  public:
+    explicit all_shards_lock(const pool_core& of) noexcept;
+    ~all_shards_lock();
+    all_shards_lock(const all_shards_lock&) = delete;
+    all_shards_lock& operator=(const all_shards_lock&) = delete;
+
+  private:
+    const pool_core& core_;
+};
+
+/// Whether the key of another place was cancelled. REQUIRES: called by the job's thread, or while it runs.
+bool is_joint_cancelled(const running_job& job) noexcept;
+
+} // namespace taskpool::detail
