@@ -70,6 +70,7 @@ bool says_why() {
             break;
         case taskpool::submit_status::full:           // no room, and no wait: try_submit, or overflow::reject
         case taskpool::submit_status::rate_limited:   // the same, and the key waits for its rate
+        case taskpool::submit_status::overloaded:     // only with max_wait: ready keys wait for too long
         case taskpool::submit_status::stopped:        // closed or stopped
         case taskpool::submit_status::would_deadlock: // inside a job: the wait would never end
             ++refused;

@@ -52,6 +52,9 @@ void visit_hottest_keys(pool_core& core, std::size_t most, key_visitor visitor) 
     if (!core.is_forked())
         core.hottest.visit(most, visitor);
 }
+void visit_oldest_keys(const pool_core& core, std::size_t most, key_visitor visitor) {
+    core.visit_oldest_keys(most, visitor);
+}
 pool_stats stats(const pool_core& core) { return core.stats(); }
 
 } // namespace taskpool::detail

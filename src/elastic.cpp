@@ -10,7 +10,7 @@
 // time; when they return and more than `threads` work, the surplus is told to park, and after a second threads beyond
 // `threads` end. Jobs that compute never add a worker.
 //
-// It fires timers, and tries again what found no room.
+// It fires timers, tries again what found no room, and refuses new work while ready keys wait for too long.
 //
 // The keeper falls asleep when a few dozen ticks saw no job start, no ready lane, no waiting submitter and no timer,
 // until the next timer is due. Who pushes a lane while it sleeps wakes it; why that is not missed is argued in
@@ -115,10 +115,14 @@ bool pool_core::keeper_tick() noexcept {
         workers_at.set_surplus(std::max(0, working - limit));
     }
 
+    if (settings.max_wait)
+        watch_load();
     const bool submitters = !waiting_room.is_empty();
     const auto taken = taken_by_workers();
     const bool moved = std::exchange(taken_seen_, taken) != taken;
-    if (submitters) {
+    if (submitters && is_overloaded()) {
+        waiting_room.wake_all(); // to be refused
+    } else if (submitters) {
         waiting_room.wake_where_room(static_cast<std::uint32_t>(settings.lane_capacity), gate.free(shards, taken));
         // A push from outside may have filled the room that a job was about to be told of, behind that very job: now
         // and then the jobs ask again whether their wait can end (wait_graph.hpp).

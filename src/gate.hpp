@@ -10,6 +10,9 @@
 //             Jobs of executors (`posted`), and of run() and then(), whose state exists already, are granted beyond
 //             the capacity; others wait until these are fewer, too.
 //   I-GATE-2  The gate refuses only when no shard has a budget left over: it takes them back first.
+//   I-GATE-3  While it is shut (overload.cpp), no shard has a budget, but for moments: what a cancel puts there it takes
+//             back; who may pass (what was accepted before, or exists) is granted room for one job, and uses it. So all
+//             others come here, and are refused.
 #pragma once
 
 #include <algorithm>
@@ -22,26 +25,51 @@ namespace taskpool::detail {
 
 class pool_gate {
   public:
-    explicit pool_gate(std::uint64_t capacity) noexcept : capacity_(capacity) {}
+    /// Grants up to so much at once.
+    pool_gate(std::uint64_t capacity, std::uint64_t largest_share) noexcept
+        : capacity_(capacity), largest_share_(largest_share) {}
 
-    /// Grants a budget to `asking`; false when the pool is full, unless room for one job is wanted `in_any_case`.
-    /// `taken` yields what workers have taken so far. REQUIRES: no shard's lock held.
+    enum class answer : std::uint8_t { granted, full, shut };
+    enum class past : std::uint8_t { nothing, being_shut, all }; // what does not keep out who asks
+
+    /// Grants a budget to `asking`, or says why not. `taken` yields what workers have taken so far. REQUIRES: no
+    /// shard's lock held.
     template <class Shards, class Shard, class Taken>
-    bool grant(Shards& shards, Shard& asking, Taken&& taken, bool in_any_case = false) {
+    answer grant(Shards& shards, Shard& asking, Taken&& taken, past gets_past = past::nothing) {
         const std::lock_guard lock(mutex_);
+        if (shut_ && gets_past == past::nothing)
+            return answer::shut;
         auto free = free_locked(taken());
         if (free == 0) {
             take_back_locked(shards);
             free = free_locked(taken());
-            if (free == 0 && !in_any_case)
-                return false;
+            if (free == 0 && gets_past != past::all)
+                return answer::full;
         }
         // A share that leaves as much again for the other shards; 1 near the limit.
-        const auto share = std::clamp<std::uint64_t>(free / (2 * shards.size()), 1, 1024);
+        const auto share = std::clamp<std::uint64_t>(free / (2 * shards.size()), 1, shut_ ? 1 : largest_share_);
         granted_ += share;
         const std::lock_guard shard_lock(asking.lock);
         asking.budget += static_cast<std::uint32_t>(share);
-        return true;
+        return answer::granted;
+    }
+
+    template <class Shards>
+    void shut(Shards& shards) noexcept {
+        const std::lock_guard lock(mutex_);
+        shut_ = true;
+        take_back_locked(shards);
+    }
+    void open() noexcept {
+        const std::lock_guard lock(mutex_);
+        shut_ = false;
+    }
+
+    /// The next submit to the shard has to ask. REQUIRES: its lock is not held.
+    template <class Shard>
+    void take_back(Shard& s) noexcept {
+        const std::lock_guard lock(mutex_);
+        take_back_from_locked(s);
     }
 
     /// Jobs for which there is room, budgets of shards included: for the keeper, while submitters wait.
@@ -55,11 +83,14 @@ class pool_gate {
   private:
     template <class Shards>
     void take_back_locked(Shards& shards) noexcept {
-        for (auto& s : shards) {
-            const std::lock_guard shard_lock(s.lock);
-            granted_ -= s.budget;
-            s.budget = 0;
-        }
+        for (auto& s : shards)
+            take_back_from_locked(s);
+    }
+    template <class Shard>
+    void take_back_from_locked(Shard& s) noexcept {
+        const std::lock_guard shard_lock(s.lock);
+        granted_ -= s.budget;
+        s.budget = 0;
     }
 
     std::uint64_t free_locked(std::uint64_t taken) const noexcept {
@@ -68,8 +99,11 @@ class pool_gate {
     }
 
     const std::uint64_t capacity_;
+    const std::uint64_t largest_share_;
     sync::mutex mutex_;
-    std::uint64_t granted_ = 0; // under mutex_
+    // Under mutex_:
+    std::uint64_t granted_ = 0;
+    bool shut_ = false;
 };
 
 } // namespace taskpool::detail

@@ -112,6 +112,7 @@ pool_stats pool_core::stats() const {
     all.timers = timed_jobs();
     for (const auto& queue : queues)
         all.ready_lanes += queue.state().lanes;
+    all.oldest_wait = oldest_wait();
     all.blocked_threads = static_cast<std::size_t>(std::max(0, workers_at.blocked()));
     all.threads_refused = threads_refused_.load(std::memory_order_relaxed); // a figure by itself
     return all;

@@ -62,6 +62,10 @@ tick tick_clock::next_stamp() noexcept {
     return static_cast<tick>(r >> 51); // 13 bits: what measures time by ticks sees some seconds go by at most
 }
 
+tick manual_driver::now() const noexcept {
+    return static_cast<tick>(core_.time.now().time_since_epoch() / std::chrono::milliseconds(1));
+}
+
 // --- One job ---------------------------------------------------------------------------------------------------------
 
 bool manual_driver::step() {
@@ -104,7 +108,7 @@ lane* manual_driver::take(const lane* wanted) {
             passed_over_.push_back({l, *age});
     }
     for (const auto& other : passed_over_)
-        queue.push(*other.l, other.age);
+        queue.push(*other.l, other.age, now());
     passed_over_.clear();
     return found != nullptr ? found : queue.pop();
 }

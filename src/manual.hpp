@@ -53,6 +53,9 @@ class manual_driver {
         return true;
     }
 
+    /// The pool's time: how long lanes wait is measured by that, not by what numbers them.
+    tick now() const noexcept;
+
     /// Whether it does what the keeper does otherwise; what is discarded by that must not wait for the pool.
     bool is_settling() const noexcept { return settling_; }
 

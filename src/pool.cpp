@@ -23,6 +23,7 @@ namespace {
 options checked(options settings) {
     const auto refuse = [](const char* why) { throw std::invalid_argument(std::string("taskpool::options: ") + why); };
     constexpr unsigned most_threads = 1U << 16;
+    constexpr auto most_max_wait = std::chrono::hours(24);
     if (settings.threads == 0)
         settings.threads = platform::available_processors();
     if (settings.max_threads == 0)
@@ -39,6 +40,8 @@ options checked(options settings) {
         refuse("when_full is not one of its values");
     if (settings.ageing < settings.ageing.zero() || settings.ageing > std::chrono::hours(1))
         refuse("ageing is not from 0 to 1 h");
+    if (settings.max_wait && (*settings.max_wait < std::chrono::milliseconds(1) || *settings.max_wait > most_max_wait))
+        refuse("max_wait is not from 1 ms to 24 h");
     if (settings.retry)
         check(&*settings.retry);
     return settings;
@@ -62,8 +65,9 @@ pool_core::pool_core(options given, const key_type& keys, std::shared_ptr<const 
                                                             : static_cast<tick>(settings.ageing.count())),
       maker(keys, std::move(functions)), shards(shards_for(settings.threads)),
       manual(mode != nullptr ? std::make_unique<manual_driver>(*this) : nullptr), queues(settings.threads),
-      time(settings.clock), workers_at(settings.threads, settings.max_threads), gate(settings.pool_capacity),
-      hottest(maker), queues_seen_(settings.threads) {
+      time(settings.clock), workers_at(settings.threads, settings.max_threads),
+      gate(settings.pool_capacity, mode != nullptr && settings.max_wait ? 1 : 1024), hottest(maker),
+      queues_seen_(settings.threads) {
     for (auto& s : shards)
         s.table.use(maker);
     if (mode != nullptr)
@@ -304,6 +308,8 @@ std::size_t pool_core::cancel(const key_view& key) {
     }
     if (ready)
         enqueue(*l, clock.now());
+    if (settings.max_wait)
+        gate.take_back(s); // its room would let new work past a gate that is shut
     const std::size_t count = cut.count - cut.uncounted + (killed != nullptr ? 1 : 0);
     request_stops(*l);
     waiting_room.wake(l, count);

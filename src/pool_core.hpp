@@ -12,6 +12,7 @@
 //   deadline           jobs that start too late              fork            what fork() does to pools
 //   tagged_job         jobs that replace one another         manual          a pool without threads, for tests
 //   rate               how often a key's jobs start          together        jobs of several keys
+//   overload           when ready keys wait for too long
 //
 // Order of locks: lifecycle_, the wait graph's, gate, shards' in their order, one lane's head, a job's of several keys.
 // None is held while a handler, a job or a job's destructor runs. A ready queue's, the room's, the timers', parking's
@@ -63,7 +64,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
 
     // --- Parts, each with its own rules
     std::vector<ready_queue> queues; // one for each of `threads` homes
-    tick_clock clock;
+    mutable tick_clock clock;        // who reads it may move it
     timers time;
     parking workers_at;
     pool_gate gate;
@@ -98,7 +99,9 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     // --- Between push and worker
     shard& shard_of(const lane& l) noexcept { return shards[l.shard]; }
     std::pair<shard&, std::uint32_t> place_of(const key_view& key) noexcept; // and the hash for the table
-    /// Queues a lane that the caller owns, and sees to it that somebody serves it.
+    /// Queues a lane that the caller owns, and sees to it that somebody serves it. It has waited for a worker since
+    /// then, or now (overload.cpp).
+    void enqueue(lane& l, tick age, tick since) noexcept;
     void enqueue(lane& l, tick age) noexcept;
     bool any_ready() const noexcept; // with each queue's lock in turn
     /// Wakes a worker if one is wanted and a lane is ready. For those who end a search or a job's claim on a thread.
@@ -122,6 +125,15 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     void limit_by(rate_function f);
     void give_token_back(lane& l) noexcept;
     void fire(bucket& b) noexcept;
+
+    // --- How long ready keys wait (overload.cpp)
+    std::chrono::milliseconds oldest_wait() const noexcept;
+    void visit_oldest_keys(std::size_t most, key_visitor visitor) const;
+    void watch_load() noexcept;
+    bool is_overloaded() const noexcept {
+        // relaxed: a hint for who does not ask the gate; who waits in the room asks again at the keeper's next tick.
+        return overloaded_.load(std::memory_order_relaxed);
+    }
 
     // --- Paused keys (pause.cpp)
     bool pause(const key_view& key);
@@ -208,6 +220,9 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
             return now;
         return of == priority::high ? now - ageing : now + ageing;
     }
+    /// When a waiting job was submitted.
+    tick submitted(const job_slot& job) const noexcept { return job.age - aged(0, job.priority); }
+    std::optional<tick> oldest_since() const noexcept;
     bool drops_oldest() const noexcept { return settings.when_full == overflow::drop_oldest; }
     bool keeps_latest() const noexcept { return settings.when_full == overflow::keep_latest; }
     bool wait_for_room(lane& l, bool in_pool, patience wait, submit_result& refusal);
@@ -282,6 +297,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     sync::atomic<std::size_t> undelivered_{0};   // drain() waits for them
     sync::atomic<std::size_t> timed_{0};         // jobs that wait for their time
     sync::atomic<bool> has_joint_jobs_{false};   // or had
+    sync::atomic<bool> overloaded_{false};       // the gate is shut; written by who watches the load
     sync::atomic<bool> resumptions_wait_{false}; // some detached coroutine that can go on found no memory
 
     sync::event keeper_woken_;
@@ -317,6 +333,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     unsigned quiet_ticks_ = 0;
     unsigned submitter_ticks_ = 0;
     tick rechecked_ = 0;
+    bool was_over_ = false;          // at the last look: some key had waited for too long
     timed_job* first_due_ = nullptr; // by timer_node::next; those that found no room come first
     timed_job* last_due_ = nullptr;
     std::uint64_t due_salt_ = 0;

@@ -6,7 +6,7 @@
 
 namespace taskpool::detail {
 
-void ready_queue::push(lane& l, tick age) noexcept {
+void ready_queue::push(lane& l, tick age, tick since) noexcept {
     const std::lock_guard lock(lock_);
     l.next_ready = nullptr;
     ++lanes_;
@@ -26,11 +26,13 @@ void ready_queue::push(lane& l, tick age) noexcept {
     }
     const bool exists = i < buckets_ && at(i).age == age;
     if (!exists && (buckets_ < ring_.size() || grow())) {
-        insert_bucket(i, l, age);
+        insert_bucket(i, {age, since, &l, &l});
     } else {
         bucket& b = at(i < buckets_ ? i : i - 1);
         b.last->next_ready = &l;
         b.last = &l;
+        if (older(since, b.since))
+            b.since = since;
     }
     publish_front();
 }
@@ -57,11 +59,20 @@ ready_queue::state_t ready_queue::state() const noexcept {
     return {lanes_, pops_};
 }
 
-void ready_queue::insert_bucket(std::size_t place, lane& l, tick age) noexcept {
+std::optional<tick> ready_queue::oldest_since() const noexcept {
+    const std::lock_guard lock(lock_);
+    std::optional<tick> oldest;
+    for (std::size_t i = 0; i < buckets_; ++i)
+        if (!oldest || older(at(i).since, *oldest))
+            oldest = at(i).since;
+    return oldest;
+}
+
+void ready_queue::insert_bucket(std::size_t place, const bucket& added) noexcept {
     for (std::size_t i = buckets_; i > place; --i)
         at(i) = at(i - 1);
     ++buckets_;
-    at(place) = {age, &l, &l};
+    at(place) = added;
 }
 
 bool ready_queue::grow() noexcept {

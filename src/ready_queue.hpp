@@ -8,10 +8,13 @@
 //
 //   I-QUEUE-1  Ticks of the buckets strictly increase from front to back, and none is empty.
 //   I-QUEUE-2  `front_` tells the front's tick whenever the lock is free.
+//   I-QUEUE-3  A bucket's `since` is that of the lane that had waited longest of all that came to lie in it. So it may
+//              tell too much while the lanes of one tick are being taken; never too little.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
 #include <optional>
 #include <vector>
 
@@ -25,8 +28,9 @@ class alignas(64) ready_queue {
   public:
     ready_queue() : ring_(64) {}
 
-    /// Never fails: where the ring cannot grow, the lane joins the bucket next in age.
-    void push(lane& l, tick age) noexcept;
+    /// Queues a lane by its age; it has waited `since` then, for a worker. Never fails: where the ring cannot grow, the
+    /// lane joins the bucket next in age.
+    void push(lane& l, tick age, tick since) noexcept;
 
     /// The oldest lane, or null.
     lane* pop() noexcept;
@@ -40,6 +44,13 @@ class alignas(64) ready_queue {
         return static_cast<tick>(front);
     }
 
+    /// Since when the lanes that have waited longest do, if there are any. A look at each bucket.
+    std::optional<tick> oldest_since() const noexcept;
+
+    /// Shows up to `most` of the lanes that have waited since then, with the lock held.
+    template <class F>
+    void each_since(tick since, std::size_t most, F f) const;
+
     /// With the lock: sees every push that has ended.
     bool is_empty() const noexcept { return state().lanes == 0; }
 
@@ -52,13 +63,15 @@ class alignas(64) ready_queue {
   private:
     struct bucket {
         tick age;
+        tick since;
         lane* first;
         lane* last;
     };
     static constexpr std::uint64_t none = std::uint64_t{1} << 32;
 
     bucket& at(std::size_t i) noexcept { return ring_[(begin_ + i) & (ring_.size() - 1)]; }
-    void insert_bucket(std::size_t at, lane& l, tick age) noexcept;
+    const bucket& at(std::size_t i) const noexcept { return ring_[(begin_ + i) & (ring_.size() - 1)]; }
+    void insert_bucket(std::size_t place, const bucket& added) noexcept;
     bool grow() noexcept;
     void publish_front() noexcept;
 
@@ -71,5 +84,14 @@ class alignas(64) ready_queue {
     std::size_t lanes_ = 0;
     std::uint64_t pops_ = 0;
 };
+
+template <class F>
+void ready_queue::each_since(tick since, std::size_t most, F f) const {
+    const std::lock_guard lock(lock_);
+    for (std::size_t i = 0; i < buckets_; ++i)
+        if (at(i).since == since)
+            for (const lane* l = at(i).first; l != nullptr && most > 0; l = l->next_ready, --most)
+                f(*l);
+}
 
 } // namespace taskpool::detail

@@ -21,6 +21,8 @@ std::string_view to_string(submit_status status) noexcept {
         return "would deadlock";
     case submit_status::rate_limited:
         return "rate limited";
+    case submit_status::overloaded:
+        return "overloaded";
     }
     return "unknown";
 }

@@ -75,7 +75,8 @@ submit_result pool_core::submit(shard& s, Find find, Source& job, const job_opti
         dropped.ops = nullptr;
         bool ready = false;
         bool replaces = false;
-        const tick age = aged(clock.now(), how.priority);
+        const tick now = clock.now();
+        const tick age = aged(now, how.priority);
         {
             const std::lock_guard lock(s.lock);
             if (s.closed && !job.was_accepted) {
@@ -92,7 +93,7 @@ submit_result pool_core::submit(shard& s, Find find, Source& job, const job_opti
         }
         if (result == attempt::accepted) {
             if (ready)
-                enqueue(*l, age);
+                enqueue(*l, age, now);
             if (dropped.ops != nullptr) {
                 discard_job(*l, dropped,
                             replaces || keeps_latest() ? discard_reason::replaced : discard_reason::dropped_oldest);
@@ -105,11 +106,24 @@ submit_result pool_core::submit(shard& s, Find find, Source& job, const job_opti
             break;
         }
         const bool in_pool = result == attempt::pool_full;
-        bool again = in_pool && gate.grant(
-                                    shards, s, [&] { return taken_by_workers(); }, how.on_stop == posted || job.exists);
+        if (manual && settings.max_wait)
+            watch_load();
+        const auto gets_past = how.on_stop == posted || job.exists ? pool_gate::past::all
+                               : job.was_accepted                  ? pool_gate::past::being_shut
+                                                                   : pool_gate::past::nothing;
+        bool sheds = is_overloaded() && gets_past == pool_gate::past::nothing;
+        bool again = false;
+        if (in_pool) {
+            const auto answer = gate.grant(
+                shards, s, [&] { return taken_by_workers(); }, gets_past);
+            again = answer == pool_gate::answer::granted;
+            sheds = answer == pool_gate::answer::shut;
+        }
         if (in_pool && !again && !gate_refused && (drops_oldest() || keeps_latest()))
             again = gate_refused = true; // once more: now it may make room by dropping
-        if (!again && may_wait) {
+        if (!again && sheds) {
+            refusal = submit_status::overloaded;
+        } else if (!again && may_wait) {
             try {
                 again = wait_for_room(*l, in_pool, wait, refusal);
             } catch (...) {
@@ -125,7 +139,7 @@ submit_result pool_core::submit(shard& s, Find find, Source& job, const job_opti
         if (!again)
             break;
     }
-    if (!job.tries_again || refusal != submit_status::full)
+    if (!job.tries_again || refusal == submit_status::stopped)
         s.rejected.fetch_add(1, std::memory_order_relaxed); // a figure by itself
     return refusal;
 }
@@ -222,13 +236,13 @@ bool pool_core::claim_room(lane& l, bool in_pool) noexcept {
     if (in_pool) {
         // relaxed: if a worker sees it too late, the keeper's next tick wakes us.
         pool_room_wanted.store(true, std::memory_order_relaxed);
-        if (gate.grant(shards, s, [&] { return taken_by_workers(); }))
+        if (gate.grant(shards, s, [&] { return taken_by_workers(); }) != pool_gate::answer::full)
             return true;
         const std::lock_guard lock(s.lock);
         return s.closed;
     }
     const std::lock_guard shard_lock(s.lock);
-    if (s.closed)
+    if (s.closed || is_overloaded())
         return true;
     const std::lock_guard lock(l.head_lock);
     if (l.waiting() < settings.lane_capacity)
@@ -237,8 +251,10 @@ bool pool_core::claim_room(lane& l, bool in_pool) noexcept {
     return false;
 }
 
-void pool_core::enqueue(lane& l, tick age) noexcept {
-    queues[l.shard % queues.size()].push(l, age);
+void pool_core::enqueue(lane& l, tick age) noexcept { enqueue(l, age, manual ? 0 : clock.now()); }
+
+void pool_core::enqueue(lane& l, tick age, tick since) noexcept {
+    queues[l.shard % queues.size()].push(l, age, manual ? manual->now() : since);
     if (workers_at.wants_waking())
         workers_at.unpark_one();
     if (clock.asleep())

@@ -298,7 +298,8 @@ submit_result pool_core::submit_together(std::span<const key_view> keys, job_sou
         }
         lane* full = nullptr;
         shard* poor = nullptr;
-        const tick age = aged(clock.now(), how.priority);
+        const tick now = clock.now();
+        const tick age = aged(now, how.priority);
         auto result = attempt::accepted;
         {
             const shards_lock<joint_target> lock(targets);
@@ -308,7 +309,7 @@ submit_result pool_core::submit_together(std::span<const key_view> keys, job_sou
             made.release(); // NOLINT(bugprone-unused-return-value): its places own it
             for (const auto& t : targets)
                 if (t.ready)
-                    enqueue(*t.l, age);
+                    enqueue(*t.l, age, now);
             return submit_status::accepted;
         }
         if (result == attempt::stopped) {
@@ -316,8 +317,15 @@ submit_result pool_core::submit_together(std::span<const key_view> keys, job_sou
             break;
         }
         const bool in_pool = result == attempt::pool_full;
-        bool again = in_pool && gate.grant(shards, *poor, [&] { return taken_by_workers(); });
-        if (!again && may_wait) {
+        if (manual && settings.max_wait)
+            watch_load();
+        auto granted = is_overloaded() ? pool_gate::answer::shut : pool_gate::answer::full;
+        if (in_pool)
+            granted = gate.grant(shards, *poor, [&] { return taken_by_workers(); });
+        bool again = granted == pool_gate::answer::granted;
+        if (granted == pool_gate::answer::shut) {
+            refusal = submit_status::overloaded;
+        } else if (!again && may_wait) {
             try {
                 again = wait_for_room(*full, in_pool, wait, refusal);
             } catch (...) {

@@ -194,8 +194,13 @@ bool worker::next(lane& l, job_slot& job, std::uint64_t& number) noexcept {
         }
         const tick age = front->age;
         if (MakesWay && should_yield(age)) {
+            const tick submitted = core.submitted(*front);
+            const bool waited_for_itself = l.attends || core.workers_at.has_surplus();
             l.head_lock.unlock();
-            core.enqueue(l, age);
+            if (waited_for_itself)
+                core.enqueue(l, age);
+            else
+                core.enqueue(l, age, submitted);
             return false;
         }
         if (l.attends) [[unlikely]] {

@@ -82,6 +82,13 @@ struct options {
     /// they can.
     std::optional<taskpool::rate> rate = std::nullopt;
 
+    /// While a ready key has waited for a worker for longer than this (pool_stats::oldest_wait), new work is refused:
+    /// every submit answers submit_status::overloaded at once, whatever when_full says. Not refused is what exists
+    /// already: jobs whose time has come, the calls of `run` and `then`, what executors of other libraries post; nor
+    /// what takes the place of a waiting job, by its tag or by drop_oldest or keep_latest; nor jobs for a later time.
+    /// It begins and ends within two ticks. From 1 ms to 24 h. Default: nothing is refused for that.
+    std::optional<std::chrono::milliseconds> max_wait = std::nullopt;
+
     /// How much older than it is a job of priority::high counts, and how much younger one of priority::low, when ready
     /// keys take turns (G4). So the longest that a job waits for later ones of a higher class is twice that. In steps
     /// of 1 ms, up to an hour.

@@ -41,17 +41,19 @@ struct pool_stats {
     std::uint64_t high = 0; ///< Jobs of priority::high that came to their turn.
     std::uint64_t low = 0;  ///< The same of priority::low.
 
-    std::size_t waiting = 0;         ///< Jobs that wait in lanes, suspended coroutines that lent their lane included.
-    std::size_t timers = 0;          ///< Jobs that wait for their time, repeating ones included.
-    std::size_t running = 0;         ///< Jobs that a thread runs now.
-    std::size_t active_keys = 0;     ///< Keys with work: ready, running, suspended or paused.
-    std::size_t ready_lanes = 0;     ///< Lanes that wait for a worker.
-    std::size_t suspended_lanes = 0; ///< Lanes that are held with no thread.
-    std::size_t paused_keys = 0;     ///< Keys that are paused, with or without work.
-    std::size_t limited_keys = 0;    ///< Keys with work that wait for their rate (rate.hpp).
-    std::size_t threads = 0;         ///< Threads that the pool has now, blocked ones included.
-    std::size_t blocked_threads = 0; ///< Threads whose job is known to be blocked.
-    std::size_t threads_refused = 0; ///< Times the system refused a thread; the pool went on with those it had.
+    std::size_t waiting = 0;     ///< Jobs that wait in lanes, suspended coroutines that lent their lane included.
+    std::size_t timers = 0;      ///< Jobs that wait for their time, repeating ones included.
+    std::size_t running = 0;     ///< Jobs that a thread runs now.
+    std::size_t active_keys = 0; ///< Keys with work: ready, running, suspended or paused.
+    std::size_t ready_lanes = 0; ///< Lanes that wait for a worker.
+    std::chrono::milliseconds oldest_wait{}; ///< For how long the one of them has that has waited longest: about the
+                                             ///< age of the oldest job that only waits for a worker. In ticks of 1 ms.
+    std::size_t suspended_lanes = 0;         ///< Lanes that are held with no thread.
+    std::size_t paused_keys = 0;             ///< Keys that are paused, with or without work.
+    std::size_t limited_keys = 0;            ///< Keys with work that wait for their rate (rate.hpp).
+    std::size_t threads = 0;                 ///< Threads that the pool has now, blocked ones included.
+    std::size_t blocked_threads = 0;         ///< Threads whose job is known to be blocked.
+    std::size_t threads_refused = 0;         ///< Times the system refused a thread; the pool went on with those it had.
 
     histogram wait_time; ///< From submit to start (or to its late turn), each job that came to its turn.
     histogram run_time;  ///< From start to return, each job that returned.

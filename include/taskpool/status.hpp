@@ -23,9 +23,11 @@ enum class submit_status : std::uint8_t {
     stopped,        ///< The pool was closed or stopped, or this is the child of a fork.
     would_deadlock, ///< Waiting for room would never end: submit_result::message() names the keys of the cycle.
     rate_limited,   ///< As `full`: the lane is, and its key waits for its rate (rate.hpp).
+    overloaded,     ///< Ready keys wait for a worker for longer than options::max_wait. No call waits for that to end.
 };
 
-/// The status in words: "accepted", "full", "timed out", "stopped", "would deadlock", "rate limited".
+/// The status in words: "accepted", "full", "timed out", "stopped", "would deadlock", "rate limited",
+/// "overloaded".
 TASKPOOL_EXPORT std::string_view to_string(submit_status status) noexcept;
 
 /// A submit_status, with the reason where there is more to say. Converts to the status, and to true when accepted.

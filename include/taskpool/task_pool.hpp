@@ -259,10 +259,10 @@ class basic_task_pool {
 
     /// Puts `job` behind those that wait under `key`. While the lane or the pool is full it does what
     /// options::when_full says; by default it waits for room. Answers accepted, full (never with overflow::block),
-    /// stopped or, inside a job, would_deadlock. Thread-safe. An rvalue job is moved once and only if accepted; an
-    /// lvalue is copied. If that throws, or memory runs out (std::bad_alloc), the exception leaves the call and the
-    /// pool is as it was. The move runs under an internal lock and must not call the pool. Jobs of up to 32 bytes that
-    /// move without throwing cost no allocation.
+    /// stopped, overloaded (only with options::max_wait) or, inside a job, would_deadlock. Thread-safe. An rvalue job
+    /// is moved once and only if accepted; an lvalue is copied. If that throws, or memory runs out (std::bad_alloc),
+    /// the exception leaves the call and the pool is as it was. The move runs under an internal lock and must not call
+    /// the pool. Jobs of up to 32 bytes that move without throwing cost no allocation.
     template <job_for<Key> F>
     submit_result submit(key_view key, F&& job, const job_options& how = {}) {
         return put(key, std::forward<F>(job), how, {detail::patience::for_ever});
@@ -540,6 +540,14 @@ class basic_task_pool {
 
     /// Counters, gauges and histograms. A few microseconds; not for a hot loop.
     pool_stats stats() const { return detail::stats(*core_); }
+
+    /// The keys that hold pool_stats::oldest_wait: those that are ready, and have waited for a worker for longest; up
+    /// to `most` of them, and up to 256. Empty when no key is ready.
+    std::vector<Key> oldest_keys(std::size_t most = 16) const {
+        std::vector<Key> keys;
+        detail::visit_oldest_keys(*core_, most, collector(keys));
+        return keys;
+    }
 
     /// The keys with the most jobs of late, most first: an estimate in bounded memory from a sample of the jobs (about
     /// one in 32 that run; space-saving over 256 counters, Metwally et al. 2005, halved every 10 s), so a key with a

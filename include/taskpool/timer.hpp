@@ -41,8 +41,8 @@ class TASKPOOL_EXPORT timer {
     /// most, however many jobs wait. Thread-safe.
     bool cancel() noexcept;
 
-    /// Of one that repeats: beats that were passed over, because the one before had not ended, its lane was full, or
-    /// the time was missed.
+    /// Of one that repeats: beats that were passed over, because the one before had not ended, its lane was full, the
+    /// pool was full or overloaded, or the time was missed.
     std::uint64_t missed() const noexcept;
 
   private:

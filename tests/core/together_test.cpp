@@ -630,6 +630,17 @@ TEST(Matrix_together, pool_full) {
     }
 }
 
+TEST(Matrix_together, pool_overloaded) {
+    manual_pool pool({.max_wait = 10ms});
+    pool.submit("b", [] {});
+    pool.clock().advance(20ms);
+    EXPECT_EQ(pool.submit_together({"a", "b"}, [] { FAIL(); }), submit_status::overloaded);
+    EXPECT_EQ(pool.active_keys(), 1U);
+    pool.run_until_idle();
+    EXPECT_TRUE(pool.submit_together({"a", "b"}, [] {}));
+    pool.drain();
+}
+
 TEST(Matrix_together, overflow_rules) {
     for (const auto rule : {overflow::drop_oldest, overflow::keep_latest}) {
         manual_pool pool({.lane_capacity = 1, .when_full = rule});

@@ -327,6 +327,7 @@ TASKPOOL_EXPORT std::size_t active_keys(const pool_core& core) noexcept;
 TASKPOOL_EXPORT void visit_active_keys(pool_core& core, key_visitor visitor);
 TASKPOOL_EXPORT void visit_paused_keys(pool_core& core, key_visitor visitor);
 TASKPOOL_EXPORT void visit_hottest_keys(pool_core& core, std::size_t most, key_visitor visitor);
+TASKPOOL_EXPORT void visit_oldest_keys(const pool_core& core, std::size_t most, key_visitor visitor);
 TASKPOOL_EXPORT pool_stats stats(const pool_core& core);
 
 /// `by` after `from`, or the clock's last time. REQUIRES: by is not negative.
