@@ -58,7 +58,7 @@ class line_reader {
             }
             if (ended_)
                 return false;
-            if (buffer_.size() > 64 * 1024)
+            if (buffer_.size() > longest)
                 throw std::length_error("line " + std::to_string(number_ + 1) + " is too long");
             searched = buffer_.size();
             read_more();
@@ -69,6 +69,8 @@ class line_reader {
     std::uint64_t number() const noexcept { return number_; }
 
   private:
+    static constexpr std::size_t longest = 64 << 10;
+
     void read_more() {
         const bool stopped = stopping_();
         if (stopped && buffer_.empty()) {

@@ -321,5 +321,5 @@ class Trouble(NotifyTest):
 
 
 if __name__ == "__main__":
-    NOTIFY = sys.argv.pop(1)
+    NOTIFY = os.path.abspath(sys.argv.pop(1))
     unittest.main()
