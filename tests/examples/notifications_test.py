@@ -218,7 +218,7 @@ class Stopping(NotifyTest):
 
     def test_while_some_are_to_be_tried_again(self):
         lines = shuffled(20, 10, lambda chance: chance.choice(["hello", "never"]))
-        self.stop(lines, ("--grace", 0.3, "--backoff", 30, "--attempts", 2), 20, [signal.SIGINT])
+        self.stop(lines, ("--grace", 0.3, "--backoff", 30, "--attempts", 100), 20, [signal.SIGINT])
         self.assertEqual(self.dead(), [])
 
     def test_second_signal(self):
