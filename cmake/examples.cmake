@@ -20,3 +20,11 @@ foreach(source IN LISTS taskpool_examples)
     set_tests_properties(example.${name} PROPERTIES TIMEOUT 120)
   endif()
 endforeach()
+
+# A program of several files, with a test of its own (tests/examples). It uses what only Linux has.
+if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
+  add_executable(example_notifications examples/notifications/main.cpp)
+  target_link_libraries(example_notifications PRIVATE taskpool::taskpool taskpool_warnings)
+  set_target_properties(example_notifications PROPERTIES OUTPUT_NAME notify CXX_EXTENSIONS OFF
+                                                         RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/examples)
+endif()

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks that every snippet in README.md and docs/*.md is compiled or run.
 
-  ```cpp   must stand, word for word but for its indentation, in one of examples/*.cpp, each of which is built and run.
+  ```cpp   must stand, word for word but for its indentation, in a *.cpp of examples, each of which is built and run.
   ```sh    after <!-- run --> is run by sh -e, in a folder that the snippets of one page share and that begins with
            what is in tests/docs/files, with the built taskpool first in PATH; it must succeed. After
            <!-- run: expect --> it must also print exactly the ```text block that follows.
@@ -89,7 +89,7 @@ def faults_of(page, examples, folder, exe):
             continue
         if block.language == "cpp":
             if not any(stands_in(block.text, source) for source in examples):
-                yield f"{where} this C++ is in none of examples/*.cpp"
+                yield f"{where} this C++ is in no *.cpp of examples"
         elif block.language == "sh":
             if block.marker not in ("run", "run: expect"):
                 yield f"{where} mark it <!-- run -->, <!-- run: expect --> or <!-- not run: REASON -->"
@@ -112,7 +112,7 @@ def main(arguments):
 
     root = options.source
     pages = [page for page in [root / "README.md", *sorted((root / "docs").glob("*.md"))] if page.exists()]
-    examples = [source.read_text() for source in sorted((root / "examples").glob("*.cpp"))]
+    examples = [source.read_text() for source in sorted((root / "examples").rglob("*.cpp"))]
     exe = options.exe.resolve() if options.exe else None
     files = root / "tests" / "docs" / "files"
 

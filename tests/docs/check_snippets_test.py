@@ -41,6 +41,11 @@ class CheckSnippets(unittest.TestCase):
     def test_cpp_from_an_example(self):
         self.passes("```cpp\nif (true) {\n    f();\n}\n```\n")
 
+    def test_cpp_from_an_example_of_several_files(self):
+        (self.root / "examples" / "two").mkdir()
+        (self.root / "examples" / "two" / "main.cpp").write_text("g();\n")
+        self.passes("```cpp\ng();\n```\n")
+
     def test_cpp_indented_in_a_list(self):
         self.passes("- so:\n\n  ```cpp\n  if (true) {\n      f();\n  }\n  ```\n")
 
