@@ -152,10 +152,20 @@ void lane::rewind_locked() noexcept {
     head = tail = nullptr;
     head_index = tail_index = at_inline_slot;
     pushed_seen = taken_seen = 0;
-    has_must_run = false;
+    has_must_run = has_shared = false;
     // relaxed: both ends are ours; the next owner comes through the shard's lock.
     pushed.store(0, std::memory_order_relaxed);
     taken.store(0, std::memory_order_relaxed);
+}
+
+void lane::linger_locked() noexcept {
+    const auto number = taken.load(std::memory_order_relaxed);
+    rewind_locked();
+    // relaxed: as in rewind_locked.
+    pushed_seen = taken_seen = static_cast<std::uint32_t>(number);
+    pushed.store(pushed_seen, std::memory_order_relaxed);
+    taken.store(number, std::memory_order_relaxed);
+    state = lane_state::lingering;
 }
 
 bool cut_jobs::next(job_slot& to) noexcept {

@@ -50,13 +50,17 @@ cut_jobs pool_core::cut_waiting_locked(shard& s, lane& l) noexcept {
     return cut;
 }
 
-/// The lane's last job is gone. REQUIRES: the shard's lock; no jobs; ownership, or the lane's lock, too.
+/// The lane's last job is gone. REQUIRES: the shard's lock; no jobs; ownership, or the lane's lock, too. One beside
+/// another ends: ownership, and not its lock.
 void pool_core::go_idle_locked(shard& s, lane& l) noexcept {
-    l.rewind_locked();
     if (l.extras != nullptr) {
-        l.state = lane_state::lingering; // its detached coroutines go on from here (resume)
+        if (l.beside)
+            end_share_locked(s, l);
+        else
+            l.linger_locked(); // its detached coroutines go on from here (resume), its shared jobs beside it
         return;
     }
+    l.rewind_locked();
     l.state = lane_state::idle;
     --s.active;
     tell_drainers_locked(s);
@@ -72,6 +76,7 @@ void pool_core::release_hold(job_extras& e) noexcept {
     job_extras* ended = nullptr;
     tick age = clock.now();
     bool ready = false;
+    bool beside = false;
     {
         const std::lock_guard shard_lock(s.lock);
         const std::lock_guard lock(l.head_lock);
@@ -90,7 +95,8 @@ void pool_core::release_hold(job_extras& e) noexcept {
                 age = front->age;
             ready = true;
         }
-        if (ready)
+        beside = l.beside;
+        if (ready || beside)
             l.state = lane_state::active;
         else
             go_idle_locked(s, l);
@@ -99,6 +105,8 @@ void pool_core::release_hold(job_extras& e) noexcept {
         ended->end(*ended);
     if (ready)
         enqueue(l, age); // ours since it is active and in no queue
+    else if (beside)
+        let_go(l); // likewise
 }
 
 bool pool_core::end_job_with_extras(lane& l, worker& by) noexcept {
