@@ -128,11 +128,14 @@ void lane::link_locked(job_extras& e) noexcept {
     e.next = extras;
     if (extras != nullptr)
         extras->previous = &e;
-    extras = &e;
+    sync::atomic_ref(extras).store(&e, std::memory_order_relaxed); // see may_have_extras
 }
 
 void lane::unlink_locked(job_extras& e) noexcept {
-    (e.previous != nullptr ? e.previous->next : extras) = e.next;
+    if (e.previous != nullptr)
+        e.previous->next = e.next;
+    else
+        sync::atomic_ref(extras).store(e.next, std::memory_order_relaxed); // see may_have_extras
     if (e.next != nullptr)
         e.next->previous = e.previous;
 }

@@ -29,8 +29,8 @@
 //
 // Invariants:
 //   I-LANE-1  An idle lane has no jobs, no chunks and no extras, a lingering one only those of detached coroutines and
-//             shared jobs. It lies in no queue and nobody's hands, unless it is marked as left behind; then a push makes
-//             it active again where it is.
+//             shared jobs. It lies in no queue and nobody's hands, unless it is marked as left behind; then a push
+//             makes it active again where it is.
 //   I-LANE-2  An active lane is in exactly one place: one ready queue, or the hands of one worker, or of the thread
 //             that made it active and has not queued it yet. Hence at most one worker runs jobs of a key (G2), but for
 //             shared ones, each of which is the job of a lane of its own.
@@ -103,7 +103,7 @@ constexpr stop_action as_unshared(stop_action what) noexcept {
 
 /// Whether such a job runs after stop() has begun.
 constexpr bool runs_in_stop(stop_action what) noexcept {
-    return what == stop_action::run || what == resumption || what == shared_run;
+    return what >= stop_action::run && what <= shared_run; // resumption is between them
 }
 
 /// Whether such a job stays in its lane when an overflow rule would drop it.
@@ -210,6 +210,13 @@ struct lane {
     /// What the current job has of extras, or null. REQUIRES: head_lock.
     job_extras* current_extras_locked() const noexcept {
         return extras == nullptr || extras->detached ? nullptr : extras;
+    }
+
+    /// Whether there may be a current job that has extras. REQUIRES: ownership. Its job has had them since before the
+    /// lane came into the owner's hands; what stands for shared jobs comes and goes under head_lock meanwhile.
+    bool may_have_extras() noexcept {
+        // relaxed: asks only whether to look under head_lock. Pairs with the stores in link_locked and unlink_locked.
+        return sync::atomic_ref(extras).load(std::memory_order_relaxed) != nullptr;
     }
 
     /// Puts a job's extras first in the list, and takes them out. REQUIRES: head_lock.

@@ -42,7 +42,9 @@ class lane_maker {
 
   private:
     /// What comes before a lane, so that it is aligned.
-    std::size_t padded(std::size_t before) const noexcept { return (before + alignment_ - 1) / alignment_ * alignment_; }
+    std::size_t padded(std::size_t before) const noexcept {
+        return (before + alignment_ - 1) / alignment_ * alignment_;
+    }
     template <class Construct>
     lane* make(std::uint16_t shard, std::size_t before, Construct construct_key) const;
 

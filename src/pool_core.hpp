@@ -14,8 +14,8 @@
 //   rate               how often a key's jobs start         shared_job      jobs of a key that run side by side
 //
 // Order of locks: lifecycle_, the wait graph's, gate, one shard's, one lane's head, that of one beside it. None is held
-// while a handler, a job or a job's destructor runs. A ready queue's, the room's, the timers', parking's and quiet_'s are taken last, and
-// nothing under them; so is companions_mutex_.
+// while a handler, a job or a job's destructor runs. A ready queue's, the room's, the timers', parking's and quiet_'s
+// are taken last, and nothing under them; so is companions_mutex_.
 #pragma once
 
 #include <cstddef>
@@ -206,6 +206,8 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     void discard_all(lane& l, cut_jobs& cut, discard_reason why) noexcept;
     bool ask_to_stop_locked(shard& s, lane& l) noexcept;
     void request_stops(lane& l) noexcept;
+    void become_idle_locked(shard& s, lane& l) noexcept;
+    void rest_locked(shard& s, lane& l) noexcept;
     std::stop_source find_stop_locked(lane& l) const noexcept;
     static void expect_shared_locked(lane& l) noexcept;
     bool may_start_locked(lane& l, const job_slot& next) const noexcept;

@@ -19,6 +19,14 @@ void pool_core::wake_if_ready() noexcept {
         workers_at.unpark_one();
 }
 
+/// REQUIRES: as go_idle_locked().
+inline void pool_core::become_idle_locked(shard& s, lane& l) noexcept {
+    l.rewind_locked();
+    l.state = lane_state::idle;
+    --s.active;
+    tell_drainers_locked(s);
+}
+
 bool pool_core::let_go(lane& l) noexcept {
     shard& s = shard_of(l);
     const std::lock_guard lock(s.lock);
@@ -26,8 +34,12 @@ bool pool_core::let_go(lane& l) noexcept {
     if (l.pushed.load(std::memory_order_relaxed) != static_cast<std::uint32_t>(l.taken.load(std::memory_order_relaxed)))
         return false;
     l.left_behind = false;
-    if (l.state == lane_state::active) // else it went idle when its jobs were cut out
-        go_idle_locked(s, l);
+    if (l.state == lane_state::active) { // else it went idle when its jobs were cut out
+        if (l.extras != nullptr) [[unlikely]]
+            rest_locked(s, l);
+        else
+            become_idle_locked(s, l);
+    }
     return true;
 }
 
@@ -53,17 +65,18 @@ cut_jobs pool_core::cut_waiting_locked(shard& s, lane& l) noexcept {
 /// The lane's last job is gone. REQUIRES: the shard's lock; no jobs; ownership, or the lane's lock, too. One beside
 /// another ends: ownership, and not its lock.
 void pool_core::go_idle_locked(shard& s, lane& l) noexcept {
-    if (l.extras != nullptr) {
-        if (l.beside)
-            end_share_locked(s, l);
-        else
-            l.linger_locked(); // its detached coroutines go on from here (resume), its shared jobs beside it
-        return;
-    }
-    l.rewind_locked();
-    l.state = lane_state::idle;
-    --s.active;
-    tell_drainers_locked(s);
+    if (l.extras != nullptr) [[unlikely]]
+        rest_locked(s, l);
+    else
+        become_idle_locked(s, l);
+}
+
+/// Likewise, of a lane with extras that are not the last job's. REQUIRES: as before.
+void pool_core::rest_locked(shard& s, lane& l) noexcept {
+    if (l.beside)
+        end_share_locked(s, l);
+    else
+        l.linger_locked(); // its detached coroutines go on from here (resume), its shared jobs beside it
 }
 
 void pool_core::release_hold(job_extras& e) noexcept {

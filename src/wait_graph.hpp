@@ -7,8 +7,8 @@
 // count no longer once the hold is released for which they were.
 //
 // A shared job waits in a lane of its own (shared_job.hpp), so its wait is recorded beside that of its key's lane. Who
-// waits for a lane waits for all of these: a key's shared jobs are one to the search, so that none may wait for another,
-// though that might run beside it; what is refused does not depend on which of them happen to run.
+// waits for a lane waits for all of these: a key's shared jobs are one to the search, so that none may wait for
+// another, though that might run beside it; what is refused does not depend on which of them happen to run.
 //
 // A job that waits for a lane's room, for a future of a lane or for a lane to drain waits for that lane's jobs, one
 // after the other (AND), and one that waits for another pool for all jobs of that. A job that waits for room in the
@@ -84,7 +84,7 @@ class wait_graph {
         pool_core* core;
         target what;
         bool holds_thread;
-        const lane* of; // of the key: the one in which it waits, or beside which
+        const lane* of;     // of the key: the one in which it waits, or beside which
         bool stuck = false; // as of the last find_stuck()
     };
     bool chain_ends(const target& what) const;
@@ -99,7 +99,7 @@ class wait_graph {
     void add(const lane& waiting, const wait& w);
 
     sync::mutex mutex_;
-    waits waits_; // under mutex_; by the waiting job's lane
+    waits waits_;                                              // under mutex_; by the waiting job's lane
     std::unordered_multimap<const lane*, const lane*> beside_; // of those, the ones beside a key's lane, by that
 };
 

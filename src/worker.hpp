@@ -110,8 +110,8 @@ struct worker {
     // --- The worker's thread only
     bool searching_ = false;
     bool ran_beside_ = false; // for serve_once
-    tick looked_at_ = 0; // when it last compared its queue with the others ...
-    tick age_seen_ = 0;  // ... and the age of the job for which it did
+    tick looked_at_ = 0;      // when it last compared its queue with the others ...
+    tick age_seen_ = 0;       // ... and the age of the job for which it did
     unsigned jobs_since_look_ = 0;
     std::uint32_t until_sample_ = 1;
     std::uint64_t random_;

@@ -211,7 +211,8 @@ class basic_lane {
 
     template <class F>
     submit_result put_shared(F&& job, const job_options& how, detail::patience wait) const {
-        return detail::submitter<Key, shared_place>::submit(shared_place{core_, *lane_}, std::forward<F>(job), how, wait);
+        return detail::submitter<Key, shared_place>::submit(shared_place{core_, *lane_}, std::forward<F>(job), how,
+                                                            wait);
     }
 
     std::shared_ptr<detail::pool_core> core_;
@@ -330,16 +331,16 @@ class basic_task_pool {
 
     // --- Shared jobs ----------------------------------------------------------------------------------------------
 
-    /// As submit, for a job that may run beside its neighbours under `key` that were submitted so: those that follow one
-    /// another run at the same time, in the order in which they start, up to options::max_shared. A job submitted
+    /// As submit, for a job that may run beside its neighbours under `key` that were submitted so: those that follow
+    /// one another run at the same time, in the order in which they start, up to options::max_shared. A job submitted
     /// otherwise (an exclusive one) runs alone: after all those before it have ended, and before all those after it
     /// start. So shared jobs are the readers of what a key stands for, and exclusive ones its writers; or, with no
     /// exclusive ones, at most max_shared jobs of the key run at once.
     ///
-    /// G2 holds between an exclusive job and any other. Each shared job has its own context: it may be held, which keeps
-    /// its share, and be tried again (retry.hpp). To the search for waits that never end (G9) the shared jobs of a key
-    /// are one: none may wait for another. Without memory for its share (a copy of the key, and some 300 bytes) a job
-    /// runs before those behind it.
+    /// G2 holds between an exclusive job and any other. Each shared job has its own context: it may be held, which
+    /// keeps its share, and be tried again (retry.hpp). To the search for waits that never end (G9) the shared jobs of
+    /// a key are one: none may wait for another. Without memory for its share (a copy of the key, and some 300 bytes) a
+    /// job runs before those behind it.
     template <job_for<Key> F>
     submit_result submit_shared(key_view key, F&& job, const job_options& how = {}) {
         return put_shared(key, std::forward<F>(job), how, {detail::patience::for_ever});

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Shared jobs: that neighbours run together, and exclusive ones alone; and what becomes of them in each event: the row of
-// shared jobs in docs/waiting.md, cell by cell. In a pool without threads those that are held run side by side.
+// Shared jobs: that neighbours run together, and exclusive ones alone; and what becomes of them in each event: the row
+// of shared jobs in docs/waiting.md, cell by cell. In a pool without threads those that are held run side by side.
 #include <optional>
 #include <stdexcept>
 
@@ -198,9 +198,9 @@ TEST(Shared, a_job_that_is_tried_again_keeps_its_share_meanwhile) {
     holders jobs(pool);
     int attempts = 0;
     pool.submit_shared("key", with_retry({.max_attempts = 3, .backoff = {.first = 1s, .jitter = 0}}, [&] {
-        if (++attempts < 3)
-            throw std::runtime_error("no");
-    }));
+                           if (++attempts < 3)
+                               throw std::runtime_error("no");
+                       }));
     jobs.share("a");
     jobs.exclude("B");
     EXPECT_EQ(jobs.began(), strings{"a"});
@@ -302,14 +302,13 @@ TEST(Shared, a_change_of_rates_does_not_make_a_lane_forget_its_shared_jobs) {
 TEST(Shared, a_coroutine_that_lends_its_key_goes_on_when_no_shared_job_runs) {
     manual_pool pool;
     strings log;
-    auto done = pool.spawn(
-        "key",
-        [&]() -> task<> {
-            log.emplace_back("begins");
-            co_await sleep_for(10ms);
-            log.emplace_back("goes on");
-        },
-        {.while_suspended = suspension::interleave});
+    auto done = pool.spawn("key",
+                           [&]() -> task<> {
+                               log.emplace_back("begins");
+                               co_await sleep_for(10ms);
+                               log.emplace_back("goes on");
+                           },
+                           {.while_suspended = suspension::interleave});
     holders jobs(pool);
     jobs.share("a");
     EXPECT_EQ(jobs.began(), strings{"a"});
@@ -546,12 +545,14 @@ TEST(Matrix_shared, stop) {
         jobs.exclude("C");
         jobs.share("d");
         std::optional<std::jthread> ends;
-        pool.submit("other", [&] {
-            EXPECT_TRUE(jobs.is_asked_to_stop("a"));
-            EXPECT_TRUE(jobs.is_asked_to_stop("b"));
-            EXPECT_TRUE(ran.empty()); // it waits for those that run
-            jobs.end_all();
-        }, {.on_stop = stop_action::run});
+        pool.submit("other",
+                    [&] {
+                        EXPECT_TRUE(jobs.is_asked_to_stop("a"));
+                        EXPECT_TRUE(jobs.is_asked_to_stop("b"));
+                        EXPECT_TRUE(ran.empty()); // it waits for those that run
+                        jobs.end_all();
+                    },
+                    {.on_stop = stop_action::run});
         pool.stop();
         EXPECT_EQ(jobs.began(), (strings{"a", "b"}));
     }
@@ -764,8 +765,7 @@ class checked_entity {
             const auto running = seen & 0xFFFF;
             const auto last = seen >> 16;
             good = running < (shared ? limit_ : 1) &&
-                   (shared && joins_ ? last_exclusive_ < group
-                                     : last < group || (shared && last == group)) &&
+                   (shared && joins_ ? last_exclusive_ < group : last < group || (shared && last == group)) &&
                    (running == 0 || joins_ || last == group);
             next = (std::max(group, last) << 16) | (running + 1);
         } while (!state_.compare_exchange_weak(seen, next, std::memory_order_relaxed));
