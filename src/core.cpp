@@ -20,6 +20,13 @@ submit_result submit_together(pool_core& core, std::span<const key_view> keys, j
                               patience wait) {
     return core.submit_together(keys, job, how, wait);
 }
+submit_result submit_shared(pool_core& core, const key_view& key, job_source& job, const job_options& how,
+                            patience wait) {
+    return core.submit_shared(key, job, how, wait);
+}
+submit_result submit_shared(pool_core& core, lane& l, job_source& job, const job_options& how, patience wait) {
+    return core.submit_shared(l, job, how, wait);
+}
 
 std::uint64_t hash_of(const pool_core& core, const void* key_view) {
     return core.maker.keys.hash_view(core.maker.functions.get(), key_view);

@@ -4,6 +4,7 @@
 
 #include "manual.hpp"
 #include "pool_core.hpp"
+#include "shared_job.hpp"
 #include "wait_graph.hpp"
 
 namespace taskpool::detail {
@@ -99,7 +100,7 @@ bool pool_core::drain(const key_view& key, patience wait) {
         if (l == nullptr || (l->state == lane_state::idle && !timed))
             return true;
         const std::lock_guard head_lock(l->head_lock);
-        needs_thread = l->state != lane_state::suspended || l->waiting() > 0 ||
+        needs_thread = (l->state != lane_state::suspended && !has_only_held_shares_locked(*l)) || l->waiting() > 0 ||
                        (l->extras != nullptr && (l->extras->is_coroutine() || l->extras->joint != nullptr));
         ++l->pins;
     }

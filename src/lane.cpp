@@ -134,11 +134,14 @@ void lane::link_locked(job_extras& e) noexcept {
     e.next = extras;
     if (extras != nullptr)
         extras->previous = &e;
-    extras = &e;
+    sync::atomic_ref(extras).store(&e, std::memory_order_relaxed); // see may_have_extras
 }
 
 void lane::unlink_locked(job_extras& e) noexcept {
-    (e.previous != nullptr ? e.previous->next : extras) = e.next;
+    if (e.previous != nullptr)
+        e.previous->next = e.next;
+    else
+        sync::atomic_ref(extras).store(e.next, std::memory_order_relaxed); // see may_have_extras
     if (e.next != nullptr)
         e.next->previous = e.previous;
 }
@@ -158,10 +161,20 @@ void lane::rewind_locked() noexcept {
     head = tail = nullptr;
     head_index = tail_index = at_inline_slot;
     pushed_seen = taken_seen = 0;
-    has_must_run = false;
+    has_must_run = has_shared = false;
     // relaxed: both ends are ours; the next owner comes through the shard's lock.
     pushed.store(0, std::memory_order_relaxed);
     taken.store(0, std::memory_order_relaxed);
+}
+
+void lane::linger_locked() noexcept {
+    const auto number = taken.load(std::memory_order_relaxed);
+    rewind_locked();
+    // relaxed: as in rewind_locked.
+    pushed_seen = taken_seen = static_cast<std::uint32_t>(number);
+    pushed.store(pushed_seen, std::memory_order_relaxed);
+    taken.store(number, std::memory_order_relaxed);
+    state = lane_state::lingering;
 }
 
 bool cut_jobs::next(job_slot& to) noexcept {

@@ -7,10 +7,11 @@
 //                          |  ^
 //             job returned |  | last hold released, jobs wait      (none wait: suspended -> idle)
 //               but held   v  | or its coroutine can go on
-//                       suspended    (also a lane with jobs that is paused, or waits for its rate)
+//                       suspended    (also a lane with jobs that is paused, or waits for its rate, or for shared jobs)
 //
 // A lane without jobs is *lingering* instead of idle while coroutines of it are suspended that let other jobs of the
-// key run (they are *detached*): it has work, so it is not forgotten; a push makes it active like an idle one.
+// key run (they are *detached*), or shared jobs of its key run beside it (shared_job.hpp): it has work, so it is not
+// forgotten; a push makes it active like an idle one.
 //
 // An active lane is *ready* while it lies in a ready queue and *running* while a worker has it; the difference is in
 // who holds the pointer, not in the lane.
@@ -27,11 +28,12 @@
 // own slot.
 //
 // Invariants:
-//   I-LANE-1  An idle lane has no jobs, no chunks and no extras, a lingering one only those of detached coroutines. It
-//             lies in no queue and nobody's hands, unless it is marked as left behind; then a push makes it active
-//             again where it is.
+//   I-LANE-1  An idle lane has no jobs, no chunks and no extras, a lingering one only those of detached coroutines and
+//             shared jobs. It lies in no queue and nobody's hands, unless it is marked as left behind; then a push
+//             makes it active again where it is.
 //   I-LANE-2  An active lane is in exactly one place: one ready queue, or the hands of one worker, or of the thread
-//             that made it active and has not queued it yet. Hence at most one worker runs jobs of a key (G2).
+//             that made it active and has not queued it yet. Hence at most one worker runs jobs of a key (G2), but for
+//             shared ones, each of which is the job of a lane of its own.
 //   I-LANE-3  Jobs leave at the head in the order in which they were pushed (G1): slots are filled in order under the
 //             shard's lock and published by `pushed` in order.
 //   I-LANE-4  The end of a job happens-before the start of the next of its lane (G2): both are done by the same worker,
@@ -86,26 +88,42 @@ enum class lane_state : std::uint8_t { idle, lingering, active, suspended }; // 
 struct pool_timer;
 struct joint_job;
 
-/// In a slot's place for stop_action: the slot holds a detached coroutine that can go on. It is never discarded.
-inline constexpr auto resumption = static_cast<stop_action>(2);
-/// The same: a place of a job of several keys that must run (together.hpp).
-inline constexpr auto joint_must_run = static_cast<stop_action>(3);
+// In a slot's place for stop_action. The numbers make each of the questions below one or two comparisons.
+
+/// The slot holds a detached coroutine that can go on. It is never discarded.
+inline constexpr auto resumption = static_cast<stop_action>(3);
+/// A place of a job of several keys (together.hpp), for `run` and `discard`.
+inline constexpr auto joint_must_run = static_cast<stop_action>(4);
+inline constexpr auto joint = static_cast<stop_action>(6); // 5 is `posted`
+constexpr bool is_joint(stop_action what) noexcept { return what == joint || what == joint_must_run; }
+
+/// A shared job (shared_job.hpp), for `run` and `discard`.
+inline constexpr auto shared_run = static_cast<stop_action>(2);
+inline constexpr auto shared_discard = static_cast<stop_action>(7);
+
+constexpr bool is_shared(stop_action what) noexcept { return what == shared_run || what == shared_discard; }
+constexpr stop_action as_shared(stop_action what) noexcept {
+    return what == stop_action::run ? shared_run : shared_discard;
+}
+constexpr stop_action as_unshared(stop_action what) noexcept {
+    return what == shared_run ? stop_action::run : stop_action::discard;
+}
 
 /// Whether such a job runs after stop() has begun.
 constexpr bool runs_in_stop(stop_action what) noexcept { return what >= stop_action::run && what <= joint_must_run; }
 
 /// Whether such a job stays in its lane when an overflow rule would drop it.
-constexpr bool never_dropped(stop_action what) noexcept { return what >= resumption; }
+constexpr bool never_dropped(stop_action what) noexcept { return what >= resumption && what <= joint; }
 
 /// What only few jobs have: those that were held, gave out a stop token, or are coroutines. It lies in its lane's list
 /// from the first need to the job's end; the current job's is the first one there, unless that is detached. Under
-/// head_lock, where nothing else is said.
+/// head_lock, where nothing else is said. What stands for shared jobs lies there as if it were detached.
 struct job_extras {
     // --- Constant from its entry into the list on
     pool_core* core = nullptr;
     lane* in = nullptr;
     std::uint64_t number = 0;                         // of the job
-    void (*end)(job_extras& self) noexcept = nullptr; // called under no lock when the job has ended
+    void (*end)(job_extras& self) noexcept = nullptr; // called under no lock when the job has ended; null: no job's
     bool interleaves = false;                         // a coroutine that lets other jobs run while it is suspended
     pool_timer* sleeps = nullptr;                     // a coroutine's timer: linked while it sleeps
     joint_job* joint = nullptr;                       // a place of this job's, of several keys
@@ -149,10 +167,12 @@ struct lane {
     lane* next_ready = nullptr;
     chunk* tail = nullptr;
     std::uint16_t shard = 0; // constant
-    lane_state state : 5 = lane_state::idle;
+    lane_state state : 3 = lane_state::idle;
     bool paused : 1 = false;       // no job starts (pause.cpp); written under both locks, like its twin at the head
     bool has_must_run : 1 = false; // a job with stop_action::run, or a resumption, was pushed since idle
     bool left_behind : 1 = false;  // went idle by a cancel, while in a queue or a worker's hands: still there
+    bool has_shared : 1 = false;   // a shared job was pushed since idle
+    bool beside : 1 = false;       // constant: it is a shared job's, and no key's (shared_job.hpp)
     std::uint8_t tail_index = at_inline_slot; // next slot to fill
     std::uint32_t pins = 0;                   // handles, and calls that wait: they keep an idle lane from being freed
     sync::atomic<std::uint32_t> pushed{0};    // modulo 2^32; read by the head
@@ -209,6 +229,13 @@ struct lane {
         return extras == nullptr || extras->detached ? nullptr : extras;
     }
 
+    /// Whether there may be a current job that has extras. REQUIRES: ownership. Its job has had them since before the
+    /// lane came into the owner's hands; what stands for shared jobs comes and goes under head_lock meanwhile.
+    bool may_have_extras() noexcept {
+        // relaxed: asks only whether to look under head_lock. Pairs with the stores in link_locked and unlink_locked.
+        return sync::atomic_ref(extras).load(std::memory_order_relaxed) != nullptr;
+    }
+
     /// Puts a job's extras first in the list, and takes them out. REQUIRES: head_lock.
     void link_locked(job_extras& e) noexcept;
     void unlink_locked(job_extras& e) noexcept;
@@ -225,6 +252,9 @@ struct lane {
 
     /// Frees the last chunk and begins anew. REQUIRES: the shard's lock; no jobs; ownership, or head_lock, too.
     void rewind_locked() noexcept;
+
+    /// The same for a lane that is lingering then: jobs are numbered on. REQUIRES: as before.
+    void linger_locked() noexcept;
 };
 
 static_assert(sizeof(lane) == 112);

@@ -7,15 +7,16 @@
 
 namespace taskpool::detail {
 
-lane* lane_maker::make(const key_view& key, std::uint16_t shard) const {
-    const auto size = key_offset_ + keys.size;
+template <class Construct>
+lane* lane_maker::make(std::uint16_t shard, std::size_t before, Construct construct_key) const {
+    const auto size = padded(before) + key_offset_ + keys.size;
     void* const memory = alignment_ <= __STDCPP_DEFAULT_NEW_ALIGNMENT__
                              ? ::operator new(size)
                              : ::operator new(size, std::align_val_t(alignment_));
-    lane* const l = new (memory) lane;
+    lane* const l = new (static_cast<std::byte*>(memory) + padded(before)) lane;
     l->shard = shard;
     try {
-        keys.construct(key_of(*l), key.view);
+        construct_key(key_of(*l));
     } catch (...) {
         l->~lane();
         if (alignment_ <= __STDCPP_DEFAULT_NEW_ALIGNMENT__)
@@ -27,13 +28,22 @@ lane* lane_maker::make(const key_view& key, std::uint16_t shard) const {
     return l;
 }
 
-void lane_maker::free(lane* l) const noexcept {
+lane* lane_maker::make(const key_view& key, std::uint16_t shard) const {
+    return make(shard, 0, [&](void* at) { keys.construct(at, key.view); });
+}
+
+lane* lane_maker::make_beside(const lane& of, std::size_t before) const {
+    return make(of.shard, before, [&](void* at) { keys.copy(at, key_of(of)); });
+}
+
+void lane_maker::free(lane* l, std::size_t before) const noexcept {
     keys.destroy(key_of(*l));
     l->~lane();
+    void* const memory = reinterpret_cast<std::byte*>(l) - padded(before);
     if (alignment_ <= __STDCPP_DEFAULT_NEW_ALIGNMENT__)
-        ::operator delete(l);
+        ::operator delete(memory);
     else
-        ::operator delete(l, std::align_val_t(alignment_));
+        ::operator delete(memory, std::align_val_t(alignment_));
 }
 
 lane_table::~lane_table() {

@@ -29,7 +29,11 @@ class lane_maker {
           alignment_(type.alignment > alignof(lane) ? type.alignment : alignof(lane)) {}
 
     lane* make(const key_view& key, std::uint16_t shard) const; // throws what copying the key throws, std::bad_alloc
-    void free(lane* l) const noexcept;
+    void free(lane* l) const noexcept { free(l, 0); }
+
+    /// The same for a lane with a copy of another one's key, and at least so many bytes before it for its maker's use.
+    lane* make_beside(const lane& of, std::size_t before) const;
+    void free(lane* l, std::size_t before) const noexcept;
     void* key_of(lane& l) const noexcept { return reinterpret_cast<std::byte*>(&l) + key_offset_; }
     const void* key_of(const lane& l) const noexcept { return reinterpret_cast<const std::byte*>(&l) + key_offset_; }
 
@@ -37,6 +41,13 @@ class lane_maker {
     const std::shared_ptr<const void> functions;
 
   private:
+    /// What comes before a lane, so that it is aligned.
+    std::size_t padded(std::size_t before) const noexcept {
+        return (before + alignment_ - 1) / alignment_ * alignment_;
+    }
+    template <class Construct>
+    lane* make(std::uint16_t shard, std::size_t before, Construct construct_key) const;
+
     const std::size_t key_offset_;
     const std::size_t alignment_;
 };

@@ -102,6 +102,7 @@ pool_stats pool_core::stats() const {
         all.suspended_lanes += s.suspended;
         all.paused_keys += s.paused;
         all.limited_keys += s.limited;
+        all.shared += s.shared;
         left += s.timed;
     }
     if (manual)

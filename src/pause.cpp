@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "pool_core.hpp"
+#include "shared_job.hpp"
 
 namespace taskpool::detail {
 
@@ -23,7 +24,7 @@ void pool_core::pause(lane& l) noexcept {
     shard& s = shard_of(l);
     const std::lock_guard shard_lock(s.lock);
     if (!s.frozen)
-        pause_locked(s, l);
+        pause_locked(s, key_lane_locked(l));
 }
 
 /// False when it was paused. REQUIRES: the shard's lock.
@@ -66,7 +67,7 @@ void pool_core::unpause_locked(shard& s, lane& l) noexcept {
     if (!l.paused)
         return;
     l.paused = false;
-    l.attends = s.rates.concern(l);
+    l.attends = attends_locked(s, l);
     --l.pins;
     --s.paused;
 }

@@ -13,6 +13,7 @@
 #include "fork.hpp"
 #include "manual.hpp"
 #include "pool_core.hpp"
+#include "shared_job.hpp"
 #include "together.hpp"
 #include "wait_graph.hpp"
 
@@ -36,6 +37,8 @@ options checked(options settings) {
         refuse("lane_capacity is not from 1 to 1,000,000,000");
     if (settings.pool_capacity < 1)
         refuse("pool_capacity is 0");
+    if (settings.max_shared < 1)
+        refuse("max_shared is 0");
     if (settings.when_full > overflow::keep_latest)
         refuse("when_full is not one of its values");
     if (settings.ageing < settings.ageing.zero() || settings.ageing > std::chrono::hours(1))
@@ -335,6 +338,7 @@ void pool_core::discard_all(lane& l, cut_jobs& cut, discard_reason why) noexcept
 /// the lane. REQUIRES: both locks.
 bool pool_core::ask_to_stop_locked(shard& s, lane& l) noexcept {
     bool ready = false;
+    ask_shares_to_stop_locked(s, l);
     for (job_extras* e = l.extras; e != nullptr; e = e->next) {
         e->cancelled.store(true, std::memory_order_relaxed); // a request; the timers' lock orders it for who sleeps
         if (e->joint != nullptr)
@@ -351,15 +355,27 @@ void pool_core::request_stops(lane& l) noexcept {
         std::stop_source stop{std::nostopstate};
         {
             const std::lock_guard lock(l.head_lock);
-            for (const job_extras* e = l.extras; e != nullptr && !stop.stop_possible(); e = e->next)
-                // relaxed: written under both locks.
-                if (is_stopping() || e->cancelled.load(std::memory_order_relaxed))
-                    stop = source_to_request_locked(*e);
+            stop = find_stop_locked(l);
+            each_share_locked(l, [&](lane& beside) {
+                const std::lock_guard lock_beside(beside.head_lock);
+                if (!stop.stop_possible())
+                    stop = find_stop_locked(beside);
+            });
         }
         if (!stop.stop_possible())
             return;
         stop.request_stop();
     }
+}
+
+/// A stop that is to be requested, of one of a lane's own jobs. REQUIRES: the lane's lock.
+std::stop_source pool_core::find_stop_locked(lane& l) const noexcept {
+    for (const job_extras* e = l.extras; e != nullptr; e = e->next)
+        // relaxed: written under both locks.
+        if (e->stop.stop_possible() && !e->stop.stop_requested() &&
+            (is_stopping() || e->cancelled.load(std::memory_order_relaxed)))
+            return e->stop;
+    return std::stop_source(std::nostopstate);
 }
 
 // --- Handles ---------------------------------------------------------------------------------------------------------

@@ -12,11 +12,11 @@
 //   deadline           jobs that start too late              fork            what fork() does to pools
 //   tagged_job         jobs that replace one another         manual          a pool without threads, for tests
 //   rate               how often a key's jobs start          together        jobs of several keys
-//   overload           when ready keys wait for too long
+//   overload           when ready keys wait for too long     shared_job      jobs of a key that run side by side
 //
-// Order of locks: lifecycle_, the wait graph's, gate, shards' in their order, one lane's head, a job's of several keys.
-// None is held while a handler, a job or a job's destructor runs. A ready queue's, the room's, the timers', parking's
-// and quiet_'s are taken last, and nothing under them; so is companions_mutex_.
+// Order of locks: lifecycle_, the wait graph's, gate, shards' in their order, one lane's head, that of one beside it, a
+// job's of several keys. None is held while a handler, a job or a job's destructor runs. A ready queue's, the room's,
+// the timers', parking's and quiet_'s are taken last, and nothing under them; so is companions_mutex_.
 #pragma once
 
 #include <cstddef>
@@ -81,6 +81,9 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     submit_result submit(const key_view& key, std::string_view tag, job_source& job, const job_options& how,
                          patience wait);
 
+    submit_result submit_shared(const key_view& key, job_source& job, const job_options& how, patience wait);
+    submit_result submit_shared(lane& l, job_source& job, const job_options& how, patience wait);
+
     // --- Jobs of several keys (together.cpp)
     submit_result submit_together(std::span<const key_view> keys, job_source& job, const job_options& how,
                                   patience wait);
@@ -117,7 +120,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     void deliver(delivery& what) noexcept;
     void postpone(delivery& what) noexcept; // to the next tick
 
-    // --- Keys that are paused or limited, whose lanes attend (rate.cpp)
+    // --- Keys that are paused or limited, or have shared jobs, whose lanes attend (rate.cpp)
     turn attend(lane& l) noexcept;
     void limit(const key_view& key, const rate& most);
     bool unlimit(const key_view& key);
@@ -134,6 +137,12 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
         // relaxed: a hint for who does not ask the gate; who waits in the room asks again at the keeper's next tick.
         return overloaded_.load(std::memory_order_relaxed);
     }
+
+    // --- Shared jobs (shared_job.cpp)
+    lane* begin_share_locked(lane& l) noexcept;
+    void pass_on(lane& l) noexcept;
+    /// The lane of the key of a job in this one.
+    const lane& key_lane(const lane& l) noexcept; // REQUIRES: the job is there
 
     // --- Paused keys (pause.cpp)
     bool pause(const key_view& key);
@@ -230,6 +239,14 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     void discard_all(lane& l, cut_jobs& cut, discard_reason why) noexcept;
     bool ask_to_stop_locked(shard& s, lane& l) noexcept;
     void request_stops(lane& l) noexcept;
+    void become_idle_locked(shard& s, lane& l) noexcept;
+    void rest_locked(shard& s, lane& l) noexcept;
+    std::stop_source find_stop_locked(lane& l) const noexcept;
+    static void expect_shared_locked(lane& l) noexcept;
+    bool may_start_locked(lane& l, const job_slot& next) const noexcept;
+    static bool attends_locked(shard& s, const lane& l) noexcept;
+    void end_share_locked(shard& s, lane& beside) noexcept;
+    void ask_shares_to_stop_locked(shard& s, lane& l) noexcept;
     bool pause_locked(shard& s, lane& l) noexcept;
     void unpause_locked(shard& s, lane& l) noexcept;
     static std::optional<tick> wake_locked(shard& s, lane& l) noexcept;

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "pool_core.hpp"
+#include "shared_job.hpp"
 
 namespace taskpool::detail {
 
@@ -125,16 +126,20 @@ turn pool_core::attend(lane& l) noexcept {
                 return turn::unclear;
             bucket* b = s.rates.find(l);
             const bool asks_common = b == nullptr || (!b->is_own && b->version != s.rates.version);
+            if (!may_start_locked(l, *front)) { // wakes it: who ends a shared job
+                suspend_locked(l);
+                return turn::others;
+            }
             if (is_stopping() || front->on_stop == resumption || front->on_stop == posted ||
                 (b == nullptr && !s.rates.all_attend)) {
-                l.attends = s.rates.concern(l);
+                l.attends = attends_locked(s, l);
                 lock.release();
                 return turn::own;
             }
             if (!asks_common || version == s.rates.version) {
                 try {
                     if (b == nullptr && common->is_unlimited())
-                        l.attends = false; // until the rates change, or its lane is made anew
+                        l.attends = attends_for_shared_locked(l); // until the rates change, or its lane is made anew
                     else if (b == nullptr)
                         b = &s.rates.find_or_make(l, *common);
                 } catch (const std::bad_alloc&) { // NOLINT(bugprone-empty-catch): see above
@@ -229,7 +234,7 @@ void pool_core::fire(bucket& b) noexcept {
             arm(b.full_at);
         } else if (!b.is_own) {
             s.rates.erase(b);
-            l.attends = l.paused || s.rates.all_attend;
+            l.attends = l.paused || attends_locked(s, l);
         }
     }
     if (ready)
@@ -240,7 +245,7 @@ void pool_core::fire(bucket& b) noexcept {
 void pool_core::give_token_back(lane& l) noexcept {
     shard& s = shard_of(l);
     const std::lock_guard lock(s.lock);
-    if (bucket* const b = s.rates.find(l))
+    if (bucket* const b = s.rates.find(key_lane_locked(l)))
         b->give_back();
 }
 
@@ -344,7 +349,7 @@ void pool_core::tell_of_rates_locked(shard& s, const common_rates& rates) noexce
         {
             const std::lock_guard lock(l->head_lock);
             bucket* const b = s.rates.find(*l);
-            l->attends = l->paused || s.rates.concern(*l);
+            l->attends = l->paused || attends_locked(s, *l);
             if (b != nullptr && b->waits)
                 ready = wake_locked(s, *l);
             if (b != nullptr && !b->is_own && !s.rates.all_attend)

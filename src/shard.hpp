@@ -24,6 +24,7 @@ struct alignas(64) shard {
     std::uint32_t suspended = 0; // ... of which are held with no worker
     std::uint32_t paused = 0;    // lanes that were paused
     std::uint32_t limited = 0;   // lanes that wait for a token
+    std::uint32_t shared = 0;    // shared jobs that have begun
     std::uint32_t timed = 0;     // jobs that wait for their time, but for those that repeat
     lane_table table;
     std::uint64_t accepted = 0;

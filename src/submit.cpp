@@ -60,6 +60,25 @@ submit_result pool_core::submit(const key_view& key, std::string_view tag, job_s
         source, how, wait);
 }
 
+submit_result pool_core::submit_shared(const key_view& key, job_source& job, const job_options& how, patience wait) {
+    const auto [s, hash] = place_of(key);
+    const auto find = [&, &table = s.table, hash = hash,
+                       shard_index = static_cast<std::uint16_t>(&s - shards.data())]() -> lane& {
+        lane& l = table.find_or_make_locked(key, hash, shard_index);
+        expect_shared_locked(l);
+        return l;
+    };
+    return submit(s, find, job, {as_shared(how.on_stop), how.priority}, wait);
+}
+
+submit_result pool_core::submit_shared(lane& l, job_source& job, const job_options& how, patience wait) {
+    const auto find = [&]() -> lane& {
+        expect_shared_locked(l);
+        return l;
+    };
+    return submit(shard_of(l), find, job, {as_shared(how.on_stop), how.priority}, wait);
+}
+
 template <class Find, class Source>
 submit_result pool_core::submit(shard& s, Find find, Source& job, const job_options& how, patience wait) {
     submit_result refusal = submit_status::full;

@@ -20,6 +20,14 @@ void pool_core::wake_if_ready() noexcept {
         workers_at.unpark_one();
 }
 
+/// REQUIRES: as go_idle_locked().
+inline void pool_core::become_idle_locked(shard& s, lane& l) noexcept {
+    l.rewind_locked();
+    l.state = lane_state::idle;
+    --s.active;
+    tell_drainers_locked(s);
+}
+
 bool pool_core::let_go(lane& l) noexcept {
     shard& s = shard_of(l);
     const std::lock_guard lock(s.lock);
@@ -27,8 +35,12 @@ bool pool_core::let_go(lane& l) noexcept {
     if (l.pushed.load(std::memory_order_relaxed) != static_cast<std::uint32_t>(l.taken.load(std::memory_order_relaxed)))
         return false;
     l.left_behind = false;
-    if (l.state == lane_state::active) // else it went idle when its jobs were cut out
-        go_idle_locked(s, l);
+    if (l.state == lane_state::active) { // else it went idle when its jobs were cut out
+        if (l.extras != nullptr) [[unlikely]]
+            rest_locked(s, l);
+        else
+            become_idle_locked(s, l);
+    }
     return true;
 }
 
@@ -56,16 +68,21 @@ cut_jobs pool_core::cut_waiting_locked(shard& s, lane& l) noexcept {
     return cut;
 }
 
-/// The lane's last job is gone. REQUIRES: the shard's lock; no jobs; ownership, or the lane's lock, too.
+/// The lane's last job is gone. REQUIRES: the shard's lock; no jobs; ownership, or the lane's lock, too. One beside
+/// another ends: ownership, and not its lock.
 void pool_core::go_idle_locked(shard& s, lane& l) noexcept {
-    l.rewind_locked();
-    if (l.extras != nullptr) {
-        l.state = lane_state::lingering; // its detached coroutines go on from here (resume)
-        return;
-    }
-    l.state = lane_state::idle;
-    --s.active;
-    tell_drainers_locked(s);
+    if (l.extras != nullptr) [[unlikely]]
+        rest_locked(s, l);
+    else
+        become_idle_locked(s, l);
+}
+
+/// Likewise, of a lane with extras that are not the last job's. REQUIRES: as before.
+void pool_core::rest_locked(shard& s, lane& l) noexcept {
+    if (l.beside)
+        end_share_locked(s, l);
+    else
+        l.linger_locked(); // its detached coroutines go on from here (resume), its shared jobs beside it
 }
 
 void pool_core::release_hold(job_extras& e) noexcept {
@@ -78,6 +95,7 @@ void pool_core::release_hold(job_extras& e) noexcept {
     job_extras* ended = nullptr;
     tick age = clock.now();
     bool ready = false;
+    bool beside = false;
     {
         const std::lock_guard shard_lock(s.lock);
         const std::lock_guard lock(l.head_lock);
@@ -96,7 +114,8 @@ void pool_core::release_hold(job_extras& e) noexcept {
                 age = front->age;
             ready = true;
         }
-        if (ready)
+        beside = l.beside;
+        if (ready || beside)
             l.state = lane_state::active;
         else
             go_idle_locked(s, l);
@@ -105,6 +124,8 @@ void pool_core::release_hold(job_extras& e) noexcept {
         ended->end(*ended);
     if (ready)
         enqueue(l, age); // ours since it is active and in no queue
+    else if (beside)
+        let_go(l); // likewise
 }
 
 bool pool_core::end_job_with_extras(lane& l, worker& by) noexcept {

@@ -16,6 +16,7 @@
 namespace taskpool::detail::sync {
 
 using std::atomic;
+using std::atomic_ref;
 using std::condition_variable;
 using std::mutex;
 

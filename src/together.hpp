@@ -62,10 +62,6 @@ struct joint_job {
     ~joint_job() = default;
 };
 
-/// In a place of such a job, for stop_action.
-inline constexpr auto joint = static_cast<stop_action>(5);
-constexpr bool is_joint(stop_action what) noexcept { return what == joint || what == joint_must_run; }
-
 joint_place& place_in(job_slot& slot) noexcept; // REQUIRES: it is one's
 
 /// Whether the caller has killed the place's job, and must discard it (pool_core::discard_joint). REQUIRES: the place

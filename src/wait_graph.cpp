@@ -18,10 +18,15 @@ wait_graph& wait_graph::instance() noexcept {
     return *graph;
 }
 
-/// The stuck wait of a lane's job, or null.
+/// A stuck wait of a lane's jobs, its shared ones included, or null.
 const wait_graph::wait* wait_graph::stuck_wait_of(const lane* l) const noexcept {
-    const auto at = waits_.find(l);
-    return at == waits_.end() || !at->second.stuck ? nullptr : &at->second;
+    if (const auto at = waits_.find(l); at != waits_.end() && at->second.stuck)
+        return &at->second;
+    const auto [first, last] = beside_.equal_range(l);
+    for (auto at = first; at != last; ++at)
+        if (const wait& w = waits_.at(at->second); w.stuck)
+            return &w;
+    return nullptr;
 }
 
 /// Asks `f` for the lane of each job that is still to end before the future's is submitted, until it says no.
@@ -61,6 +66,8 @@ bool wait_graph::chain_ends(const target& what) const {
         if (t->for_lane == nullptr || (t->in != nullptr && t->in->has_joint_jobs()) ||
             (t->future != nullptr && !each_before(*t->future, [](auto) { return false; })))
             return false;
+        if (beside_.contains(t->for_lane))
+            return false; // there are several
         const auto next = waits_.find(t->for_lane);
         if (next == waits_.end())
             return true;
@@ -110,7 +117,9 @@ bool wait_graph::can_end(const target& what) const {
             std::uint32_t next = 0; // the number of the lane's next job
             {
                 const std::lock_guard head_lock(l->head_lock);
-                const bool has_detached = l->extras != nullptr && (l->extras->detached || l->extras->next != nullptr);
+                bool has_detached = false;
+                for (const job_extras* e = l->extras; e != nullptr && !has_detached; e = e->next)
+                    has_detached = e->detached && e->is_coroutine();
                 if (l->waiting() == 0 && !has_detached) // a detached coroutine has its place in the pool, too
                     continue;
                 next = static_cast<std::uint32_t>(l->taken.load(std::memory_order_relaxed)) + 1; // under head_lock
@@ -142,7 +151,7 @@ std::vector<std::string> wait_graph::keys_from(const lane& waiting) const {
         keys.push_back(w.core->describe(*in));
         const auto next = std::find_if(waits_.begin(), waits_.end(), [&](const auto& other) {
             return other.second.stuck && !path.contains(other.first) &&
-                   (waits_for(w.what, other.first) || other.second.core == w.what.for_pool ||
+                   (waits_for(w.what, other.second.of) || other.second.core == w.what.for_pool ||
                     other.second.core == w.what.room_in);
         });
         in = next == waits_.end() ? nullptr : next->first;
@@ -154,12 +163,12 @@ bool wait_graph::enter(pool_core& core, const lane& waiting, const target& what,
                        refusal& because) {
     const std::lock_guard lock(mutex_);
     erase(waits_.find(&waiting)); // of a coroutine that has lent its key since
-    waits_.emplace(&waiting, wait{&core, what, holds_thread});
+    add(waiting, {&core, what, holds_thread, &core.key_lane(waiting)});
     core.waiting_threads += holds_thread ? 1U : 0U;
     try {
         if (!chain_ends(what)) {
             find_stuck();
-            if (stuck_wait_of(&waiting) != nullptr) {
+            if (waits_.at(&waiting).stuck) {
                 because.keys = keys_from(waiting);
                 because.why = what.room_in != nullptr    ? "jobs of these keys fill the pool and wait for room in it"
                               : because.keys.size() == 1 ? "a job waits for its own key"
@@ -204,10 +213,26 @@ void wait_graph::leave(const lane& waiting, const future_core* of) noexcept {
         erase(at);
 }
 
+void wait_graph::add(const lane& waiting, const wait& w) {
+    if (w.of != &waiting)
+        beside_.emplace(w.of, &waiting);
+    try {
+        waits_.emplace(&waiting, w);
+    } catch (...) {
+        if (w.of != &waiting)
+            beside_.erase(std::find_if(beside_.begin(), beside_.end(), [&](auto& e) { return e.second == &waiting; }));
+        throw;
+    }
+}
+
 void wait_graph::erase(waits::iterator at) noexcept {
     if (at == waits_.end())
         return;
     at->second.core->waiting_threads -= at->second.holds_thread ? 1U : 0U;
+    const auto [first, last] = beside_.equal_range(at->second.of);
+    const auto entry = std::find_if(first, last, [&](const auto& e) { return e.second == at->first; });
+    if (entry != last)
+        beside_.erase(entry);
     waits_.erase(at);
 }
 

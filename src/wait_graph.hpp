@@ -6,6 +6,10 @@
 // that holds its lane waits like a job; one that lets others run holds nobody up, so its waits are not recorded, and
 // count no longer once the hold is released for which they were.
 //
+// A shared job waits in a lane of its own (shared_job.hpp), so its wait is recorded beside that of its key's lane. Who
+// waits for a lane waits for all of these: a key's shared jobs are one to the search, so that none may wait for
+// another, though that might run beside it; what is refused does not depend on which of them happen to run.
+//
 // A job that waits for a lane's room, for a future of a lane or for a lane to drain waits for that lane's jobs, one
 // after the other (AND), and one that waits for another pool for all jobs of that. A job that waits for room in the
 // pool waits for any lane with waiting jobs to start one (OR). A lane can go on if no job of it is in the graph, or if
@@ -71,8 +75,10 @@ class wait_graph {
     /// Held across fork(); the child has no waits.
     void before_fork() noexcept { mutex_.lock(); }
     void after_fork(bool in_child) noexcept {
-        if (in_child)
+        if (in_child) {
             waits_.clear();
+            beside_.clear();
+        }
         mutex_.unlock();
     }
 
@@ -81,6 +87,7 @@ class wait_graph {
         pool_core* core;
         target what;
         bool holds_thread;
+        const lane* of;     // of the key: the one in which it waits, or beside which
         bool stuck = false; // as of the last find_stuck()
     };
     bool chain_ends(const target& what) const;
@@ -94,9 +101,11 @@ class wait_graph {
 
     using waits = std::unordered_map<const lane*, wait>;
     void erase(waits::iterator at) noexcept;
+    void add(const lane& waiting, const wait& w);
 
     sync::mutex mutex_;
-    waits waits_; // under mutex_; by the waiting job's lane
+    waits waits_;                                              // under mutex_; by the waiting job's lane
+    std::unordered_multimap<const lane*, const lane*> beside_; // of those, the ones beside a key's lane, by that
 };
 
 /// A wait inside a job, from before it begins to after it has ended: recorded, and its thread counted as blocked.

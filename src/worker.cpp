@@ -128,7 +128,7 @@ lane* worker::take_any() noexcept {
 void worker::serve(lane& l) noexcept {
     job_slot job;
     std::uint64_t number = 0;
-    bool ran = l.extras != nullptr && take_up(l, job);
+    bool ran = l.may_have_extras() && take_up(l, job);
     for (;;) {
         if (ran && !end_job(l))
             return;
@@ -150,9 +150,9 @@ bool worker::serve_once(lane& l, bool even_before_older) noexcept {
     std::uint64_t number = 0;
     bool ran = true;
     core.workers_at.set_surplus(0);
-    if (l.extras == nullptr || !take_up(l, job)) {
+    if (!l.may_have_extras() || !take_up(l, job)) {
         if (even_before_older ? !next<false>(l, job, number) : !next(l, job, number))
-            return false;
+            return std::exchange(ran_beside_, false);
         if (core.is_stopping() && !runs_in_stop(job.on_stop)) {
             discard(l, job, number);
             ran = false;
@@ -209,6 +209,8 @@ bool worker::next(lane& l, job_slot& job, std::uint64_t& number) noexcept {
                 return false;
             else if (whose == turn::unclear)
                 continue;
+            if (is_shared(l.front_locked()->on_stop) && serve_beside(l, job))
+                return false;
         }
         number = l.take_locked(job);
         l.has_job = true;

@@ -97,6 +97,7 @@ struct worker {
     void serve(lane& l) noexcept;
     template <bool MakesWay = true>
     bool next(lane& l, job_slot& job, std::uint64_t& number) noexcept;
+    bool serve_beside(lane& l, job_slot& job) noexcept;
     void discard(lane& l, job_slot& job, std::uint64_t number) noexcept;
     bool end_job(lane& l) noexcept;
     bool take_up(lane& l, job_slot& job) noexcept;
@@ -109,8 +110,9 @@ struct worker {
 
     // --- The worker's thread only
     bool searching_ = false;
-    tick looked_at_ = 0; // when it last compared its queue with the others ...
-    tick age_seen_ = 0;  // ... and the age of the job for which it did
+    bool ran_beside_ = false; // for serve_once
+    tick looked_at_ = 0;      // when it last compared its queue with the others ...
+    tick age_seen_ = 0;       // ... and the age of the job for which it did
     unsigned jobs_since_look_ = 0;
     std::uint32_t until_sample_ = 1;
     std::uint64_t random_;

@@ -71,6 +71,9 @@ struct options {
     /// Jobs that may wait for their time (submit_after, submit_at, submit_every) in all.
     std::size_t timer_capacity = std::size_t{1} << 20;
 
+    /// Shared jobs of one key (submit_shared) that may run or be held at the same time. At least 1.
+    std::size_t max_shared = 1024;
+
     /// What a submit does when there is no room.
     overflow when_full = overflow::block;
 

@@ -4,7 +4,8 @@
 //
 // Guarantees, by their numbers:
 //   G1 order         of two submits to one key, the one that took effect first runs first.
-//   G2 exclusion     two jobs of a key never overlap, and the end of one happens-before the start of the next.
+//   G2 exclusion     two jobs of a key never overlap, and the end of one happens-before the start of the next; but jobs
+//                    that were submitted as shared may overlap one another.
 //   G3 independence  keys are exact; a job that blocks its thread holds up no other key, up to options::max_threads.
 //   G4 age-fair      among ready keys the one whose next job is oldest runs first, to within a tick (1 ms) per worker.
 //   G5 exactly once  an accepted job runs once, or is discarded, counted and reported; one not accepted stays yours.
@@ -179,6 +180,18 @@ class basic_lane {
     auto async(F&& job, const job_options& how = {}) const {
         return detail::submitter<Key, place>::async(place{core_, *lane_}, std::forward<F>(job), how);
     }
+    template <job_for<Key> F>
+    submit_result submit_shared(F&& job, const job_options& how = {}) const {
+        return put_shared(std::forward<F>(job), how, {detail::patience::for_ever});
+    }
+    template <job_for<Key> F>
+    [[nodiscard]] submit_result try_submit_shared(F&& job, const job_options& how = {}) const {
+        return put_shared(std::forward<F>(job), how, {detail::patience::none});
+    }
+    template <job_for<Key> F>
+    auto async_shared(F&& job, const job_options& how = {}) const {
+        return detail::submitter<Key, shared_place>::async(shared_place{core_, *lane_}, std::forward<F>(job), how);
+    }
 
   private:
     template <class, class, class>
@@ -193,12 +206,26 @@ class basic_lane {
         }
     };
 
+    struct shared_place {
+        const std::shared_ptr<detail::pool_core>& core;
+        detail::lane& lane;
+        submit_result submit(detail::job_source& job, const job_options& how, detail::patience wait) const {
+            return detail::submit_shared(*core, lane, job, how, wait);
+        }
+    };
+
     basic_lane(std::shared_ptr<detail::pool_core> core, detail::lane* lane) noexcept
         : core_(std::move(core)), lane_(lane) {}
 
     template <class F>
     submit_result put(F&& job, const job_options& how, detail::patience wait) const {
         return detail::submitter<Key, place>::submit(place{core_, *lane_}, std::forward<F>(job), how, wait);
+    }
+
+    template <class F>
+    submit_result put_shared(F&& job, const job_options& how, detail::patience wait) const {
+        return detail::submitter<Key, shared_place>::submit(shared_place{core_, *lane_}, std::forward<F>(job), how,
+                                                            wait);
     }
 
     std::shared_ptr<detail::pool_core> core_;
@@ -358,6 +385,35 @@ class basic_task_pool {
         const key_list list = views_of(keys);
         return detail::submitter<Key, together_place>::async(together_place{core_, list.views}, std::forward<F>(job),
                                                              how);
+    }
+
+    // --- Shared jobs ----------------------------------------------------------------------------------------------
+
+    /// As submit, for a job that may run beside its neighbours under `key` that were submitted so: those that follow
+    /// one another run at the same time, in the order in which they start, up to options::max_shared. A job submitted
+    /// otherwise (an exclusive one) runs alone: after all those before it have ended, and before all those after it
+    /// start. So shared jobs are the readers of what a key stands for, and exclusive ones its writers; or, with no
+    /// exclusive ones, at most max_shared jobs of the key run at once.
+    ///
+    /// G2 holds between an exclusive job and any other. Each shared job has its own context: it may be held, which
+    /// keeps its share, and be tried again (retry.hpp). To the search for waits that never end (G9) the shared jobs of
+    /// a key are one: none may wait for another. Without memory for its share (a copy of the key, and some 300 bytes) a
+    /// job runs before those behind it.
+    template <job_for<Key> F>
+    submit_result submit_shared(key_view key, F&& job, const job_options& how = {}) {
+        return put_shared(key, std::forward<F>(job), how, {detail::patience::for_ever});
+    }
+
+    /// The same without waiting: answers full instead.
+    template <job_for<Key> F>
+    [[nodiscard]] submit_result try_submit_shared(key_view key, F&& job, const job_options& how = {}) {
+        return put_shared(key, std::forward<F>(job), how, {detail::patience::none});
+    }
+
+    /// As async, for a shared job.
+    template <job_for<Key> F>
+    auto async_shared(key_view key, F&& job, const job_options& how = {}) {
+        return detail::submitter<Key, shared_place>::async(shared_place{core_, view(key)}, std::forward<F>(job), how);
     }
 
     // --- Coroutines (task.hpp) ------------------------------------------------------------------------------------
@@ -582,6 +638,14 @@ class basic_task_pool {
         }
     };
 
+    struct shared_place {
+        const std::shared_ptr<detail::pool_core>& core;
+        detail::key_view key;
+        submit_result submit(detail::job_source& job, const job_options& how, detail::patience wait) const {
+            return detail::submit_shared(*core, key, job, how, wait);
+        }
+    };
+
     struct tagged_place {
         const std::shared_ptr<detail::pool_core>& core;
         detail::key_view key;
@@ -683,6 +747,13 @@ class basic_task_pool {
     submit_result put(const std::remove_reference_t<key_view>& key, F&& job, const job_options& how,
                       detail::patience wait) {
         return detail::submitter<Key, place>::submit(place{core_, view(key)}, std::forward<F>(job), how, wait);
+    }
+
+    template <class F>
+    submit_result put_shared(const std::remove_reference_t<key_view>& key, F&& job, const job_options& how,
+                             detail::patience wait) {
+        return detail::submitter<Key, shared_place>::submit(shared_place{core_, view(key)}, std::forward<F>(job), how,
+                                                            wait);
     }
 
     template <class F>

@@ -145,7 +145,7 @@ struct job_ops {
 
 /// In a job's place for stop_action: as `discard`, but what a lane and the pool can hold does not bind it. It is taken
 /// when they are full, and not dropped to make room: who posts for an executor can neither wait nor keep it.
-inline constexpr auto posted = static_cast<stop_action>(4);
+inline constexpr auto posted = static_cast<stop_action>(5);
 
 /// A job on its way into a lane. The core calls `store` once it has room, with the lane locked; until then the caller's
 /// callable is untouched.
@@ -286,6 +286,12 @@ TASKPOOL_EXPORT submit_result submit(pool_core& core, const key_view& key, std::
                                      const job_options& how, patience wait);
 TASKPOOL_EXPORT submit_result submit_together(pool_core& core, std::span<const key_view> keys, job_source& job,
                                               const job_options& how, patience wait);
+
+/// Beside its neighbours that are shared, too.
+TASKPOOL_EXPORT submit_result submit_shared(pool_core& core, const key_view& key, job_source& job,
+                                            const job_options& how, patience wait);
+TASKPOOL_EXPORT submit_result submit_shared(pool_core& core, lane& lane, job_source& job, const job_options& how,
+                                            patience wait);
 
 /// Submits for a later time, and again every `period` if that is positive.
 TASKPOOL_EXPORT scheduled schedule(pool_core& core, const key_view& key, job_source& job, const job_options& how,
