@@ -108,7 +108,8 @@ submit_result submit_coroutine(pool_core& core, const key_view& key, coroutine_j
                 auto& s = static_cast<source&>(self);
                 new (storage) coroutine_job*(&s.job);
                 s.job.result.set_place(s.core, *s.accepted_in);
-                s.job.result.set_number();
+                if (!s.job.interleaves) // else it will be in the queue again, who knows where
+                    s.job.result.set_number();
             };
         }
     } from(job, core);

@@ -10,10 +10,9 @@
 //             Jobs of executors (`posted`), and of run() and then(), whose state exists already, are granted beyond
 //             the capacity; others wait until these are fewer, too.
 //   I-GATE-2  The gate refuses only when no shard has a budget left over: it takes them back first.
-//   I-GATE-3  While it is shut (overload.cpp), no shard has a budget, but for moments: what a cancel puts there it
-//   takes
-//             back; who may pass (what was accepted before, or exists) is granted room for one job, and uses it. So all
-//             others come here, and are refused.
+//   I-GATE-3  While it is shut (overload.cpp), no shard has a budget, but for moments: a cancel takes back what it puts
+//             there; who may pass (what was accepted before, or exists) is granted room for one job, and uses it. So
+//             all others come here, and are refused.
 #pragma once
 
 #include <algorithm>

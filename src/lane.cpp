@@ -161,7 +161,7 @@ void lane::rewind_locked() noexcept {
     head = tail = nullptr;
     head_index = tail_index = at_inline_slot;
     pushed_seen = taken_seen = 0;
-    has_must_run = has_shared = false;
+    has_must_run = has_special = false;
     // relaxed: both ends are ours; the next owner comes through the shard's lock.
     pushed.store(0, std::memory_order_relaxed);
     taken.store(0, std::memory_order_relaxed);

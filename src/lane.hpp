@@ -171,7 +171,7 @@ struct lane {
     bool paused : 1 = false;       // no job starts (pause.cpp); written under both locks, like its twin at the head
     bool has_must_run : 1 = false; // a job with stop_action::run, or a resumption, was pushed since idle
     bool left_behind : 1 = false;  // went idle by a cancel, while in a queue or a worker's hands: still there
-    bool has_shared : 1 = false;   // a shared job was pushed since idle
+    bool has_special : 1 = false;  // a shared job, or a place of one of several keys, was pushed since idle
     bool beside : 1 = false;       // constant: it is a shared job's, and no key's (shared_job.hpp)
     std::uint8_t tail_index = at_inline_slot; // next slot to fill
     std::uint32_t pins = 0;                   // handles, and calls that wait: they keep an idle lane from being freed

@@ -14,8 +14,7 @@
 // so that submits come to the gate. In a pool without threads each of them looks, as the gate grants one job at a time.
 //
 //   I-OVERLOAD-1  While a pool is overloaded, some lane was ready at the keeper's last look; so the keeper does not
-//   fall
-//                 asleep, and looks again.
+//                 fall asleep, and looks again.
 //   I-OVERLOAD-2  Nobody sleeps in the room beyond the keeper's next tick while the pool is overloaded: who enters it
 //                 before the mark is set is woken by each tick, and who looks after that leaves.
 #include <algorithm>

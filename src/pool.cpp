@@ -370,12 +370,12 @@ void pool_core::request_stops(lane& l) noexcept {
 
 /// A stop that is to be requested, of one of a lane's own jobs. REQUIRES: the lane's lock.
 std::stop_source pool_core::find_stop_locked(lane& l) const noexcept {
-    for (const job_extras* e = l.extras; e != nullptr; e = e->next)
+    std::stop_source stop{std::nostopstate};
+    for (const job_extras* e = l.extras; e != nullptr && !stop.stop_possible(); e = e->next)
         // relaxed: written under both locks.
-        if (e->stop.stop_possible() && !e->stop.stop_requested() &&
-            (is_stopping() || e->cancelled.load(std::memory_order_relaxed)))
-            return e->stop;
-    return std::stop_source(std::nostopstate);
+        if (is_stopping() || e->cancelled.load(std::memory_order_relaxed))
+            stop = source_to_request_locked(*e);
+    return stop;
 }
 
 // --- Handles ---------------------------------------------------------------------------------------------------------

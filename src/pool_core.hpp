@@ -89,13 +89,15 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
                                   patience wait);
     void discard_joint(const lane& l, joint_job& killed, discard_reason why) noexcept;
     void end_place(joint_place& place) noexcept;
+    void expire_joint(lane& l) noexcept; // REQUIRES: the caller runs the job, in this lane
+    void end_joint(joint_job& whole, const joint_place* ran) noexcept;
     bool has_joint_jobs() const noexcept {
         return has_joint_jobs_.load(std::memory_order_relaxed);
     } // see submit_together
     /// How much of a lane's queue is before something.
     struct reach {
-        bool all = false; // ... else up to the job of this number, from 1, modulo 2^32; 0: none of it
-        std::uint32_t number = 0;
+        enum kind_t : std::uint8_t { none, before, all } kind = none;
+        std::uint32_t number = 0; // before the job of this number, from 1, modulo 2^32
     };
     std::vector<const lane*> lanes_before_locked(const lane& l, reach how_far) const;
 
@@ -242,7 +244,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     void become_idle_locked(shard& s, lane& l) noexcept;
     void rest_locked(shard& s, lane& l) noexcept;
     std::stop_source find_stop_locked(lane& l) const noexcept;
-    static void expect_shared_locked(lane& l) noexcept;
+    static void expect_special_locked(lane& l) noexcept;
     bool may_start_locked(lane& l, const job_slot& next) const noexcept;
     static bool attends_locked(shard& s, const lane& l) noexcept;
     void end_share_locked(shard& s, lane& beside) noexcept;

@@ -12,6 +12,7 @@
 
 #include "pool_core.hpp"
 #include "shared_job.hpp"
+#include "together.hpp"
 
 namespace taskpool::detail {
 
@@ -108,6 +109,8 @@ void rate_table::shrink() noexcept {
 
 // --- Between two jobs ------------------------------------------------------------------------------------------------
 
+static bool is_left_of_joint(job_slot& slot) noexcept { return is_joint(slot.on_stop) && is_left(place_in(slot)); }
+
 /// For the lane's worker, which is to take its next job. Without memory for a bucket a job starts all the same.
 turn pool_core::attend(lane& l) noexcept {
     shard& s = shard_of(l);
@@ -121,7 +124,7 @@ turn pool_core::attend(lane& l) noexcept {
                 return turn::others;
             }
             std::unique_lock lock(l.head_lock);
-            const job_slot* const front = l.front_locked();
+            job_slot* const front = l.front_locked();
             if (front == nullptr)
                 return turn::unclear;
             bucket* b = s.rates.find(l);
@@ -130,7 +133,7 @@ turn pool_core::attend(lane& l) noexcept {
                 suspend_locked(l);
                 return turn::others;
             }
-            if (is_stopping() || front->on_stop == resumption || front->on_stop == posted ||
+            if (is_stopping() || front->on_stop == resumption || front->on_stop == posted || is_left_of_joint(*front) ||
                 (b == nullptr && !s.rates.all_attend)) {
                 l.attends = attends_locked(s, l);
                 lock.release();
@@ -139,7 +142,7 @@ turn pool_core::attend(lane& l) noexcept {
             if (!asks_common || version == s.rates.version) {
                 try {
                     if (b == nullptr && common->is_unlimited())
-                        l.attends = attends_for_shared_locked(l); // until the rates change, or its lane is made anew
+                        l.attends = attends_for_special_locked(l); // until the rates change, or its lane is made anew
                     else if (b == nullptr)
                         b = &s.rates.find_or_make(l, *common);
                 } catch (const std::bad_alloc&) { // NOLINT(bugprone-empty-catch): see above

@@ -48,16 +48,16 @@ bool has_only_held_shares_locked(const lane& l) noexcept {
 // --- Before a job starts ---------------------------------------------------------------------------------------------
 
 /// A shared job is about to be pushed. REQUIRES: the shard's lock.
-void pool_core::expect_shared_locked(lane& l) noexcept {
-    if (l.has_shared)
+void pool_core::expect_special_locked(lane& l) noexcept {
+    if (l.has_special)
         return; // it attends since
-    l.has_shared = true;
+    l.has_special = true;
     const std::lock_guard lock(l.head_lock);
     l.attends = true;
 }
 
 bool pool_core::attends_locked(shard& s, const lane& l) noexcept {
-    return s.rates.concern(l) || attends_for_shared_locked(l);
+    return s.rates.concern(l) || attends_for_special_locked(l);
 }
 
 /// Whether the lane's next job may start beside those that run; if not, it is to be told when it may. What stop()

@@ -24,9 +24,9 @@
 //   I-SHARED-2  A job of a lane starts under its head lock, and an exclusive one only while there is no group, a shared
 //               one while that has room; a share ends under the same lock, after its job. Hence exclusive jobs overlap
 //               nothing of their key, and what ended before one starts happens-before it (G2).
-//   I-SHARED-3  While a lane is suspended for its shares, `wanted` is set, and the group is there. Who ends a share
-//   that
-//               lets the next job start makes the lane active under both locks, and queues it.
+//   I-SHARED-3  While a lane is suspended for its shares, `wanted` is set, and the group is there. Who ends a share,
+//   and
+//               so lets the next job start, makes the lane active under both locks, and queues it.
 //   I-SHARED-4  A lane beside another is freed by who lets it go, after its job has ended and under its shard's lock.
 //               Others reach it through the group, under the head lock of the key's lane, or as a hold of its job.
 #pragma once
@@ -85,8 +85,10 @@ void each_share_locked(const lane& l, F f) {
             f(s->own_lane());
 }
 
-/// Whether a lane attends for the sake of shared jobs. REQUIRES: both locks.
-inline bool attends_for_shared_locked(const lane& l) noexcept { return l.has_shared || shares_of_locked(l) != nullptr; }
+/// Whether a lane attends for the sake of shared jobs, or those of several keys. REQUIRES: both locks.
+inline bool attends_for_special_locked(const lane& l) noexcept {
+    return l.has_special || shares_of_locked(l) != nullptr;
+}
 
 /// Whether all that a lane has are shared jobs that are held with no thread. REQUIRES: both locks.
 bool has_only_held_shares_locked(const lane& l) noexcept;

@@ -65,7 +65,7 @@ submit_result pool_core::submit_shared(const key_view& key, job_source& job, con
     const auto find = [&, &table = s.table, hash = hash,
                        shard_index = static_cast<std::uint16_t>(&s - shards.data())]() -> lane& {
         lane& l = table.find_or_make_locked(key, hash, shard_index);
-        expect_shared_locked(l);
+        expect_special_locked(l);
         return l;
     };
     return submit(s, find, job, {as_shared(how.on_stop), how.priority}, wait);
@@ -73,7 +73,7 @@ submit_result pool_core::submit_shared(const key_view& key, job_source& job, con
 
 submit_result pool_core::submit_shared(lane& l, job_source& job, const job_options& how, patience wait) {
     const auto find = [&]() -> lane& {
-        expect_shared_locked(l);
+        expect_special_locked(l);
         return l;
     };
     return submit(shard_of(l), find, job, {as_shared(how.on_stop), how.priority}, wait);

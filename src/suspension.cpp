@@ -50,8 +50,12 @@ cut_jobs pool_core::cut_waiting_locked(shard& s, lane& l) noexcept {
     std::uint32_t uncounted = 0;
     l.each_waiting_locked([&](job_slot& slot) {
         unlist_tagged_locked(slot);
-        if (slot.on_stop == resumption || (is_joint(slot.on_stop) && !kill(place_in(slot))))
+        if (is_joint(slot.on_stop)) {
+            place_in(slot).kills = kill(place_in(slot));
+            uncounted += place_in(slot).kills ? 0U : 1U;
+        } else if (slot.on_stop == resumption) {
             ++uncounted;
+        }
     });
     cut_jobs cut = l.cut_locked();
     cut.uncounted = uncounted;
@@ -108,6 +112,8 @@ void pool_core::release_hold(job_extras& e) noexcept {
         } else {
             ended = l.end_job_locked();
             s.finished_held += e.counts ? 1 : 0;
+            if (e.joint != nullptr) // its other lanes are released below: nobody waits for this one to do that
+                e.joint->set_over();
         }
         if (const job_slot* const front = l.front_locked()) {
             if (!e.is_coroutine() || older(front->age, age))

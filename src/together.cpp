@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <mutex>
 #include <stdexcept>
+#include <unordered_map>
+#include <unordered_set>
 #include <utility>
 
 #include "pool_core.hpp"
@@ -47,24 +49,15 @@ namespace {
 
 joint_place*& pointer_in(void* storage) noexcept { return *std::launder(reinterpret_cast<joint_place**>(storage)); }
 
-/// The place has come to its turn: it holds its lane. Whether it was the last one, and the job still wanted.
+/// The place has come to its turn, and holds its lane. Whether it was the last one, and the job still wanted.
 bool arrive(joint_place& place, const running_job& job) noexcept {
     joint_job& whole = *place.joint;
-    {
-        const std::lock_guard lock(job.in.head_lock);
-        place.number = job.number;
-        place.holds = 1;
-        // relaxed: a request; see stop_requested.
-        if (job.in.cancelled.load(std::memory_order_relaxed))
-            whole.cancelled.store(true, std::memory_order_relaxed);
-        job.in.link_locked(place);
-    }
     bool last = false;
-    bool dead = false;
+    bool over = false;
     {
         const std::lock_guard lock(whole.lock);
-        dead = whole.state == joint_job::phase::dead;
-        if (!dead) {
+        over = whole.state == joint_job::phase::over;
+        if (!over) {
             place.arrived = true;
             last = --whole.missing == 0;
         }
@@ -73,23 +66,23 @@ bool arrive(joint_place& place, const running_job& job) noexcept {
             whole.runs_in = &job.in;
         }
     }
-    if (!dead && !last)
+    if (!over && !last)
         return false; // from here on the place may be released, and the job be gone
     const std::lock_guard lock(job.in.head_lock);
     place.holds = 0; // the lane is kept by the run of the job, or no longer
-    place.counts = last;
+    place.runs = place.counts = last;
     return last;
 }
 
 void run_place(void* storage, const running_job& job) {
     joint_place& place = *pointer_in(storage);
-    if (arrive(place, job)) {
-        job.is_joint = true;
-        place.joint->ops->run(place.joint->storage, job);
-    } else {
+    if (!arrive(place, job)) {
         pointer_in(storage) = nullptr;
-        job.by.taken.add(-1ULL); // the job counts elsewhere
+        return;
     }
+    job.is_joint = true;
+    job.by.taken.add(); // see worker::next
+    place.joint->ops->run(place.joint->storage, job);
 }
 
 /// The callable of a job that was run in this place.
@@ -109,11 +102,21 @@ bool kill(joint_place& place) noexcept {
     const std::lock_guard lock(whole.lock);
     if (whole.state != joint_job::phase::waits)
         return false;
-    whole.state = joint_job::phase::dead;
-    place.kills = true;
+    whole.state = joint_job::phase::over;
     // relaxed: the place has a reference.
     whole.references.fetch_add(1, std::memory_order_relaxed);
     return true;
+}
+
+void begin_place_locked(lane& l, joint_place& place) noexcept {
+    place.number = l.taken.load(std::memory_order_relaxed) + 1; // under the lane's lock
+    place.holds = 1;
+    l.link_locked(place);
+}
+
+bool is_left(const joint_place& place) noexcept {
+    const std::lock_guard lock(place.joint->lock);
+    return place.joint->state == joint_job::phase::over;
 }
 
 bool is_joint_cancelled(const running_job& job) noexcept {
@@ -124,12 +127,30 @@ bool is_joint_cancelled(const running_job& job) noexcept {
 
 /// The place holds its lane no longer.
 void pool_core::end_place(joint_place& place) noexcept {
-    joint_job& whole = *place.joint;
-    if (place.counts) // the job has ended
-        for (auto& other : whole.places())
-            if (&other != &place)
-                release_hold(other);
-    whole.drop_reference();
+    if (place.runs)
+        end_joint(*place.joint, &place);
+    place.joint->drop_reference();
+}
+
+/// The job is over, and so are the holds of its places, but for that in which it ran. REQUIRES: no lock held.
+void pool_core::end_joint(joint_job& whole, const joint_place* ran) noexcept {
+    for (auto& place : whole.places())
+        if (&place != ran && place.arrived) // none does any more
+            release_hold(place);
+    unpin(*whole.places().front().in);
+}
+
+/// The job came too late: its end is not that of a job, and its tokens were not needed.
+void pool_core::expire_joint(lane& l) noexcept {
+    joint_job* whole = nullptr;
+    {
+        const std::lock_guard lock(l.head_lock);
+        job_extras& place = *l.current_extras_locked();
+        place.counts = false;
+        whole = place.joint;
+    }
+    for (auto& place : whole->places())
+        give_token_back(*place.in);
 }
 
 /// Kills the job for which the lane is held while it waits for other lanes. It, or null. REQUIRES: both locks.
@@ -146,9 +167,7 @@ joint_job* pool_core::kill_current_locked(shard& s, lane& l) noexcept {
 void pool_core::discard_joint(const lane& l, joint_job& killed, discard_reason why) noexcept {
     report_discard(maker.key_of(l), why);
     destroy_callable(maker.key_of(l), killed.ops, killed.storage);
-    for (auto& place : killed.places())
-        if (place.arrived) // none does any more
-            release_hold(place);
+    end_joint(killed, nullptr);
     killed.drop_reference();
 }
 
@@ -259,6 +278,7 @@ pool_core::attempt pool_core::place_locked(std::span<joint_target> targets, join
             continue;
         if (t.l->needs_chunk_locked())
             t.l->add_chunk_locked(std::move(t.more));
+        expect_special_locked(*t.l);
         t.l->push_locked(from, age, as_place);
         ++from.place;
         if (t.l->state < lane_state::active) {
@@ -266,6 +286,7 @@ pool_core::attempt pool_core::place_locked(std::span<joint_target> targets, join
             t.ready = t.l->become_active_locked();
         }
     }
+    ++first.l->pins;
     --first.in->budget;
     ++first.in->accepted;
     ++first.in->together;
@@ -356,62 +377,108 @@ all_shards_lock::~all_shards_lock() {
         s.lock.unlock();
 }
 
+namespace {
+
+/// The lanes that are before something, through jobs of several keys. Under all shards' locks.
+class lanes_before {
+  public:
+    ~lanes_before() {
+        for (joint_job* const whole : known_)
+            whole->drop_reference();
+    }
+
+    /// Those before the first slot of the lane's queue for which `ends` says so, or that a worker has taken.
+    template <class Ends>
+    void add(lane& l, Ends ends) {
+        lane_seen& seen = look(l);
+        if (seen.current != nullptr) {
+            add(*seen.current->joint);
+            if (ends(seen.current, static_cast<std::uint32_t>(seen.current->number)))
+                return;
+        }
+        for (; seen.added < seen.places.size(); ++seen.added) {
+            const auto& [place, number] = seen.places[seen.added];
+            if (ends(place, number))
+                return;
+            add(*place->joint);
+        }
+    }
+    /// Goes on from the jobs that were found. All lanes.
+    const std::vector<const lane*>& all() {
+        for (std::size_t i = 0; i < found_.size(); ++i) {
+            joint_job& whole = *found_[i];
+            std::vector<const joint_place*> missing;
+            {
+                const std::lock_guard lock(whole.lock);
+                if (whole.state == joint_job::phase::runs)
+                    lanes_.push_back(whole.runs_in);
+                else if (whole.state == joint_job::phase::waits)
+                    for (const auto& place : whole.places())
+                        if (!place.arrived)
+                            missing.push_back(&place);
+            }
+            for (const joint_place* const sought : missing)
+                add(*sought->in, [sought](const joint_place* place, std::uint32_t) { return place == sought; });
+        }
+        return lanes_;
+    }
+
+  private:
+    struct lane_seen {
+        const joint_place* current = nullptr;
+        std::vector<std::pair<const joint_place*, std::uint32_t>> places; // in its queue, with their numbers
+        std::size_t added = 0;                                            // of these
+    };
+
+    lane_seen& look(lane& l) {
+        const auto [at, is_new] = seen_.try_emplace(&l);
+        lane_seen& seen = at->second;
+        if (!is_new)
+            return seen;
+        lanes_.push_back(&l);
+        const std::lock_guard lock(l.head_lock);
+        const job_extras* const e = l.current_extras_locked();
+        if (e != nullptr && e->joint != nullptr) {
+            seen.current = static_cast<const joint_place*>(e);
+            know(*e->joint);
+        }
+        auto number = static_cast<std::uint32_t>(l.taken.load(std::memory_order_relaxed)); // under the lane's lock
+        l.each_waiting_locked([&](job_slot& slot) {
+            ++number;
+            if (!is_joint(slot.on_stop))
+                return;
+            seen.places.emplace_back(&place_in(slot), number);
+            know(*place_in(slot).joint);
+        });
+        return seen;
+    }
+    void know(joint_job& whole) {
+        if (known_.insert(&whole).second)
+            whole.references.fetch_add(1, std::memory_order_relaxed); // there is one of a place
+    }
+    void add(joint_job& whole) {
+        if (added_.insert(&whole).second)
+            found_.push_back(&whole);
+    }
+
+    std::unordered_map<const lane*, lane_seen> seen_;
+    std::unordered_set<joint_job*> known_; // with a reference to each
+    std::unordered_set<joint_job*> added_;
+    std::vector<joint_job*> found_; // the same, in turn
+    std::vector<const lane*> lanes_;
+};
+
+} // namespace
+
 /// The lanes whose current jobs must end before the lane comes to that place of its queue: itself, and those of the
 /// jobs of several keys that are before it, and before those. REQUIRES: all shards' locks. Throws std::bad_alloc.
 std::vector<const lane*> pool_core::lanes_before_locked(const lane& l, reach how_far) const {
-    struct known_jobs {
-        std::vector<joint_job*> all; // each once, with a reference
-        ~known_jobs() {
-            for (joint_job* const whole : all)
-                whole->drop_reference();
-        }
-        void add(joint_job& whole) {
-            if (std::find(all.begin(), all.end(), &whole) != all.end())
-                return;
-            all.push_back(&whole);
-            whole.references.fetch_add(1, std::memory_order_relaxed); // there is one of a place
-        }
-    } known;
-    std::vector<const lane*> found;
-    // What is in a lane's queue up to the first slot for which `ends` says so, and what its current job is.
-    const auto look = [&](lane& in, bool is_there, auto ends) {
-        found.push_back(&in);
-        const std::lock_guard lock(in.head_lock);
-        if (const job_extras* const e = in.current_extras_locked(); e != nullptr && e->joint != nullptr)
-            known.add(*e->joint);
-        const auto before = known.all.size();
-        auto number = static_cast<std::uint32_t>(in.taken.load(std::memory_order_relaxed)); // under head_lock
-        bool ended = false;
-        in.each_waiting_locked([&](job_slot& slot) {
-            ended = ended || ends(slot, ++number);
-            if (!ended && is_joint(slot.on_stop))
-                known.add(*place_in(slot).joint);
-        });
-        if (is_there && !ended) { // a worker has just taken it: nothing in the queue is before it
-            for (; known.all.size() > before; known.all.pop_back())
-                known.all.back()->drop_reference();
-        }
-    };
-    look(const_cast<lane&>(l), false, [how_far](const job_slot&, std::uint32_t number) {
-        return !how_far.all && static_cast<std::int32_t>(number - how_far.number) >= 0;
+    lanes_before before;
+    before.add(const_cast<lane&>(l), [how_far](const joint_place*, std::uint32_t number) {
+        return how_far.kind != reach::all &&
+               (how_far.kind == reach::none || static_cast<std::int32_t>(number - how_far.number) >= 0);
     });
-    for (std::size_t i = 0; i < known.all.size(); ++i) {
-        joint_job& whole = *known.all[i];
-        std::vector<const joint_place*> missing;
-        {
-            const std::lock_guard lock(whole.lock);
-            if (whole.state == joint_job::phase::runs)
-                found.push_back(whole.runs_in);
-            else if (whole.state == joint_job::phase::waits)
-                for (const auto& place : whole.places())
-                    if (!place.arrived)
-                        missing.push_back(&place);
-        }
-        for (const joint_place* const place : missing)
-            look(*place->in, true,
-                 [place](job_slot& slot, std::uint32_t) { return is_joint(slot.on_stop) && &place_in(slot) == place; });
-    }
-    return found;
+    return before.all();
 }
 
 } // namespace taskpool::detail

@@ -4,21 +4,23 @@
 // the others. So of two such jobs one is before the other in every lane that they share, and no order of submits can
 // have them wait for each other.
 //
-//     waits ----the last place comes to its turn----> runs
-//       |____ a place is discarded, or its key cancelled ____> dead: what is left of its places does nothing
+//     waits ----the last place comes to its turn----> runs ----> over
+//       |____ a place is discarded, or its key cancelled _________^     what is left of its places does nothing
 //
 // It counts as one job: accepted, and in the pool's room, by the shard of its first place; taken, finished or discarded
-// by whoever begins or kills it. Workers take back what they have counted for the other places.
+// by whoever begins or kills it.
 //
-//   I-TOGETHER-1  A place is in its lane's queue, or in a worker's hands, until it has arrived; then it is the extras
-//   of
-//                 its lane's current job, with a hold, until the job has ended or was killed.
-//   I-TOGETHER-2  `state` leaves `waits` once, under `lock`: by the last place that arrives, or by who kills it.
+//   I-TOGETHER-1  A place is in its lane's queue until a worker takes it; from then on it is the extras of its lane's
+//                 current job, with a hold, until the job has ended or was killed. So under the lane's lock it is
+//                 found in one of them. A lane that has one attends, so that others pay nothing for that.
+//   I-TOGETHER-2  `state` leaves `waits` once, under `lock`: by the last place that arrives, or by who kills it. The
+//                 lane of the first place is pinned until the job is over: a future of the job names it.
 //   I-TOGETHER-3  Each place has a reference, from the submit until it has done its part, and so has who kills the job;
 //                 the last one frees it.
 #pragma once
 
 #include <cstdint>
+#include <mutex>
 #include <new>
 #include <span>
 #include <stop_token>
@@ -28,17 +30,22 @@
 namespace taskpool::detail {
 
 struct joint_place : job_extras {
-    bool arrived = false; // under the job's lock
-    bool kills = false;   // it was discarded, and the job with it; of who did that
+    bool arrived = false; // under the job's lock: its worker has said so, and may be gone
+    bool runs = false;    // the job, in its lane
+    bool kills = false;   // its discard is the job's; of who discards it
 };
 
 struct joint_job {
-    enum class phase : std::uint8_t { waits, runs, dead };
+    enum class phase : std::uint8_t { waits, runs, over };
 
     /// With room for so many places, and none. Throws std::bad_alloc.
     static joint_job* make(pool_core& core, std::size_t most_places);
     void add_place(lane& l) noexcept;
     std::span<joint_place> places() noexcept { return {std::launder(reinterpret_cast<joint_place*>(this + 1)), count}; }
+    void set_over() noexcept {
+        const std::lock_guard guard(lock);
+        state = phase::over;
+    }
     void drop_reference() noexcept;
     void free() noexcept;
 
@@ -79,6 +86,12 @@ class all_shards_lock {
   private:
     const pool_core& core_;
 };
+
+/// The worker is about to take the place out of its lane's queue. REQUIRES: the lane's lock.
+void begin_place_locked(lane& l, joint_place& place) noexcept;
+
+/// Whether the place is left of a job that was killed. REQUIRES: the lane's lock, or the place is the caller's.
+bool is_left(const joint_place& place) noexcept;
 
 /// Whether the key of another place was cancelled. REQUIRES: called by the job's thread, or while it runs.
 bool is_joint_cancelled(const running_job& job) noexcept;

@@ -41,9 +41,13 @@ std::vector<const lane*> wait_graph::lanes_before(const target& what) {
         return {what.for_lane};
     const auto number = what.future != nullptr ? what.future->number() : 0;
     const all_shards_lock lock(*what.in);
+    if (what.future != nullptr && what.future->is_ready())
+        return {};     // and its lane may be gone
     if (what.for_room) // for the lane to take its next job
         return what.in->lanes_before_locked(*what.for_lane, {});
-    return what.in->lanes_before_locked(*what.for_lane, {.all = number == 0, .number = number + 1}); // with it
+    if (number == 0)
+        return what.in->lanes_before_locked(*what.for_lane, {.kind = pool_core::reach::all});
+    return what.in->lanes_before_locked(*what.for_lane, {.kind = pool_core::reach::before, .number = number + 1});
 }
 
 /// Whether jobs of this lane must end for a wait to end.
@@ -125,7 +129,7 @@ bool wait_graph::can_end(const target& what) const {
                 next = static_cast<std::uint32_t>(l->taken.load(std::memory_order_relaxed)) + 1; // under head_lock
             }
             any_waits = true;
-            const auto lanes = all ? what.room_in->lanes_before_locked(*l, {.number = next + 1})
+            const auto lanes = all ? what.room_in->lanes_before_locked(*l, {pool_core::reach::before, next + 1})
                                    : std::vector{static_cast<const lane*>(l)};
             if (std::all_of(lanes.begin(), lanes.end(), is_free))
                 return true;

@@ -168,10 +168,15 @@ bool worker::serve_once(lane& l, bool even_before_older) noexcept {
 
 /// Discards the lane's current job, for stop().
 void worker::discard(lane& l, job_slot& job, std::uint64_t number) noexcept {
-    if (!is_joint(job.on_stop) || kill(place_in(job)))
+    if (is_joint(job.on_stop)) {
+        const bool kills = place_in(job).kills = kill(place_in(job));
+        discarded.add(kills ? 1 : 0);
+        taken.add(kills ? 1 : 0);
+        const std::lock_guard lock(l.head_lock);
+        l.unlink_locked(place_in(job));
+    } else {
         discarded.add();
-    else
-        taken.add(-1ULL);                     // the job counts elsewhere
+    }
     running_job self{core, l, *this, number}; // so that no wait in a destructor waits for this lane
     current = &self;
     core.discard_job(l, job, discard_reason::stopped);
@@ -209,8 +214,13 @@ bool worker::next(lane& l, job_slot& job, std::uint64_t& number) noexcept {
                 return false;
             else if (whose == turn::unclear)
                 continue;
-            if (is_shared(l.front_locked()->on_stop) && serve_beside(l, job))
+            job_slot& next = *l.front_locked();
+            if (is_shared(next.on_stop) && serve_beside(l, job))
                 return false;
+            if (is_joint(next.on_stop)) {
+                begin_place_locked(l, place_in(next));
+                taken.add(-1ULL); // it is counted where its job begins
+            }
         }
         number = l.take_locked(job);
         l.has_job = true;
@@ -351,7 +361,7 @@ bool worker::settle(running_job& self) noexcept {
     current = nullptr;
     if (self.after == verdict::late && self.is_joint) {
         expired.add();
-        finished.add(-1ULL); // which counts its end
+        core.expire_joint(self.in);
         return false;
     }
     if (self.after == verdict::late) {

@@ -282,6 +282,41 @@ TEST(Together, takes_a_token_of_each_of_its_keys) {
     EXPECT_EQ(at, 150ms);
 }
 
+TEST(Together, one_that_was_killed_or_came_too_late_takes_no_token) {
+    manual_pool pool({.rate = rate{1, per_hour}});
+    pool.pause("b");
+    pool.submit_together({"a", "b"}, [] { FAIL(); });
+    pool.run_until_idle();
+    EXPECT_EQ(pool.cancel("a"), 1U);
+    pool.resume("b");
+    pool.run_until_idle();
+    bool ran = false;
+    pool.submit("b", [&] { ran = true; });
+    pool.run_until_idle();
+    EXPECT_TRUE(ran);
+    pool.submit_together({"c", "d"}, with_deadline(pool.now() - 1ms, [] { FAIL(); }));
+    pool.run_until_idle();
+    std::chrono::nanoseconds at{};
+    pool.submit_together({"c", "d"}, [&] { at = pool.now().time_since_epoch(); });
+    const auto before = pool.now().time_since_epoch();
+    pool.drain();
+    EXPECT_EQ(at, before);
+}
+
+TEST(Together, the_pool_s_capacity_is_kept_though_many_places_begin_at_once_stress) {
+    basic_task_pool<int> pool({.threads = 2, .pool_capacity = 1});
+    const std::vector<int> keys = count_up(60);
+    for (int round = 0; round < 100; ++round) {
+        pool.pause(59);
+        while (!pool.try_submit_together(keys, [] {}).accepted())
+            std::this_thread::yield();
+        // Its other places begin, and it waits.
+        EXPECT_TRUE(for_a_while([&] { return !pool.try_submit(1000, [] {}).accepted(); }, 300us));
+        pool.resume(59);
+        pool.drain();
+    }
+}
+
 // --- Waits that could never end --------------------------------------------------------------------------------------
 
 TEST(Together, a_job_that_waits_for_one_of_its_own_keys_is_told) {
@@ -299,6 +334,43 @@ TEST(Together, a_job_that_waits_for_one_of_its_own_keys_is_told) {
     go_on.open();
     first.get();
     pool.drain();
+}
+
+TEST(Together, a_place_in_a_worker_s_hands_is_seen_stress) {
+    basic_task_pool<int> pool({.threads = 3});
+    int told = 0;
+    const int rounds = sanitized ? 300 : 3000;
+    for (int i = 0; i < rounds; ++i)
+        pool.async(1,
+                   [&] {
+                       auto both = pool.async_together({0, 1}, [] {});
+                       burn(std::chrono::nanoseconds(i % 400 * 5));
+                       try {
+                           both.get();
+                       } catch (const deadlock_error&) {
+                           ++told;
+                       }
+                   })
+            .get();
+    EXPECT_EQ(told, rounds);
+}
+
+TEST(Together, a_wait_for_a_coroutine_that_lends_its_key_is_one_for_all_of_its_lane) {
+    manual_pool pool;
+    bool told = false;
+    pool.submit("b", [&] {
+        const auto sleeps = []() -> task<> { co_await sleep_for(1ms); };
+        auto lends = pool.spawn("a", sleeps(), {.while_suspended = suspension::interleave});
+        pool.async("c", [] {}).get();
+        pool.submit_together({"a", "b"}, [] {});
+        try {
+            lends.get();
+        } catch (const deadlock_error&) {
+            told = true; // its resumption may come to lie behind that job
+        }
+    });
+    pool.drain();
+    EXPECT_TRUE(told);
 }
 
 TEST(Together, a_wait_for_what_is_before_it_is_none_for_it) {
