@@ -6,8 +6,7 @@
 // that on by the time in which one comes, and is there as long as the time is not too far ahead.
 //
 //   I-RATE-1  A bucket pins its lane, and exists from the first token, or from limit(), until its key has no rate of
-//   its
-//             own, and it is full or there are no rates for all. Only the keeper ends it, when its timer fires, so
+//             its own, and it is full or there are no rates for all. Only the keeper ends it, when its timer fires, so
 //             nobody's timer does so twice.
 //   I-RATE-2  Of a bucket that waits the timer is linked, or in the keeper's hands, and due no later than its token:
 //             so a lane that was suspended for a token is queued when that comes, or what its rate is has changed.
