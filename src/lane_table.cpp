@@ -13,6 +13,7 @@ lane* lane_maker::make(std::uint16_t shard, std::size_t before, Construct constr
     void* const memory = alignment_ <= __STDCPP_DEFAULT_NEW_ALIGNMENT__
                              ? ::operator new(size)
                              : ::operator new(size, std::align_val_t(alignment_));
+    // NOLINTNEXTLINE(clang-analyzer-cplusplus.NewDeleteLeaks): free() finds it again, before the lane
     lane* const l = new (static_cast<std::byte*>(memory) + padded(before)) lane;
     l->shard = shard;
     try {
