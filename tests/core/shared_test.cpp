@@ -756,8 +756,8 @@ class checked_entity {
     /// `joins`: groups of shared jobs may come to be neighbours, since the exclusive job between them was cancelled.
     checked_entity(std::size_t limit, bool joins) : limit_(limit), joins_(joins) {}
 
-    /// A job of this group begins. An exclusive job is a group by itself.
-    void begin(std::uint64_t group, bool shared) {
+    /// A job of such a group begins. An exclusive job is a group by itself.
+    void begin(std::uint64_t of, bool shared) {
         auto seen = state_.load(std::memory_order_relaxed);
         std::uint64_t next = 0;
         bool good = true;
@@ -765,16 +765,16 @@ class checked_entity {
             const auto running = seen & 0xFFFF;
             const auto last = seen >> 16;
             good = running < (shared ? limit_ : 1) &&
-                   (shared && joins_ ? last_exclusive_ < group : last < group || (shared && last == group)) &&
-                   (running == 0 || joins_ || last == group);
-            next = (std::max(group, last) << 16) | (running + 1);
+                   (shared && joins_ ? last_exclusive_ < of : last < of || (shared && last == of)) &&
+                   (running == 0 || joins_ || last == of);
+            next = (std::max(of, last) << 16) | (running + 1);
         } while (!state_.compare_exchange_weak(seen, next, std::memory_order_relaxed));
         if (!good)
             faults.fetch_add(1, std::memory_order_relaxed);
         if (shared)
             sum_.fetch_add(last_exclusive_, std::memory_order_relaxed);
         else
-            last_exclusive_ = group;
+            last_exclusive_ = of;
     }
     void end() { state_.fetch_sub(1, std::memory_order_relaxed); }
 
