@@ -104,11 +104,7 @@ bool pool_core::drain(const key_view& key, patience wait) {
                        (l->extras != nullptr && (l->extras->is_coroutine() || l->extras->joint != nullptr));
         ++l->pins;
     }
-    struct unpin_at_end {
-        pool_core& core;
-        lane& l;
-        ~unpin_at_end() { core.unpin(l); }
-    } unpins{*this, *l};
+    const unpin_at_end unpins{*this, *l};
     const wait_graph::target lane_of_it{.for_lane = l, .in = this, .needs_thread = needs_thread};
     const auto look = [&, &s = s, hash = hash] {
         const std::lock_guard lock(s.lock);

@@ -236,6 +236,20 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     std::optional<tick> oldest_since() const noexcept;
     bool drops_oldest() const noexcept { return settings.when_full == overflow::drop_oldest; }
     bool keeps_latest() const noexcept { return settings.when_full == overflow::keep_latest; }
+    struct unpin_at_end {
+        pool_core& core;
+        lane& l;
+        ~unpin_at_end() { core.unpin(l); }
+    };
+    /// A job was pushed: the lane has work, and so has the shard. Whether the caller must queue it. REQUIRES: the
+    /// shard's lock.
+    static bool activate_locked(shard& s, lane& l) noexcept {
+        if (l.state >= lane_state::active)
+            return false;
+        s.active += l.state == lane_state::idle ? 1 : 0;
+        return l.become_active_locked();
+    }
+    bool wait_or_refuse(lane& l, bool in_pool, bool sheds, patience wait, bool& may_wait, submit_result& refusal);
     bool wait_for_room(lane& l, bool in_pool, patience wait, submit_result& refusal);
     bool claim_room(lane& l, bool in_pool) noexcept;
     void discard_all(lane& l, cut_jobs& cut, discard_reason why) noexcept;
@@ -260,7 +274,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     bool arm_locked(bucket& b, timers::time_point when) noexcept;
     bool keep_waiting_locked(shard& s, bucket& b, timers::time_point now) noexcept;
     static void end_waiting_locked(shard& s, bucket& b) noexcept;
-    bool is_limited(shard& s, const lane& l) const noexcept;
+    bool is_limited(const lane& l) noexcept;
     pace common_pace(const lane& l) const noexcept;
     template <class Change>
     void change_rates(Change change);

@@ -116,7 +116,6 @@ turn pool_core::attend(lane& l) noexcept {
     shard& s = shard_of(l);
     std::optional<pace> common;
     for (std::uint64_t version = 0;;) {
-        const auto now = time.now();
         {
             const std::lock_guard shard_lock(s.lock);
             if (l.paused) {
@@ -147,21 +146,24 @@ turn pool_core::attend(lane& l) noexcept {
                         b = &s.rates.find_or_make(l, *common);
                 } catch (const std::bad_alloc&) { // NOLINT(bugprone-empty-catch): see above
                 }
-                if (b != nullptr && asks_common) {
-                    b->change(*common, now);
-                    b->version = version;
-                }
-                if (b != nullptr && keep_waiting_locked(s, *b, now)) {
-                    suspend_locked(l);
-                    return turn::others;
+                if (b != nullptr) {
+                    const auto now = time.now();
+                    if (asks_common) {
+                        b->change(*common, now);
+                        b->version = version;
+                    }
+                    if (keep_waiting_locked(s, *b, now)) {
+                        suspend_locked(l);
+                        return turn::others;
+                    }
                 }
                 lock.release();
                 return turn::own;
             }
             version = s.rates.version;
         }
-        common =
-            common_pace(l); // with no lock held; as that may be newer than the version says, it is asked again then
+        // With no lock held. It may be newer than the version says: then it is asked for again.
+        common = common_pace(l);
     }
 }
 
@@ -253,7 +255,8 @@ void pool_core::give_token_back(lane& l) noexcept {
 }
 
 /// Whether the lane waits for a token. REQUIRES: pinned.
-bool pool_core::is_limited(shard& s, const lane& l) const noexcept {
+bool pool_core::is_limited(const lane& l) noexcept {
+    shard& s = shard_of(l);
     const std::lock_guard lock(s.lock);
     const bucket* const b = s.rates.find(l);
     return b != nullptr && b->waits;

@@ -140,24 +140,12 @@ submit_result pool_core::submit(shard& s, Find find, Source& job, const job_opti
         }
         if (in_pool && !again && !gate_refused && (drops_oldest() || keeps_latest()))
             again = gate_refused = true; // once more: now it may make room by dropping
-        if (!again && sheds) {
-            refusal = submit_status::overloaded;
-        } else if (!again && may_wait) {
-            try {
-                again = wait_for_room(*l, in_pool, wait, refusal);
-            } catch (...) {
-                unpin(*l);
-                throw;
-            }
-            if (refusal == submit_status::timed_out) // one last look
-                may_wait = false;
-        }
-        if (!again && !in_pool && !job.tries_again && refusal == submit_status::full && is_limited(s, *l))
-            refusal = submit_status::rate_limited;
-        unpin(*l);
-        if (!again)
+        const unpin_at_end unpins{*this, *l};
+        if (!again && !wait_or_refuse(*l, in_pool, sheds, wait, may_wait, refusal))
             break;
     }
+    if (job.tries_again && refusal == submit_status::rate_limited)
+        refusal = submit_status::full; // it waits for the one as for the other
     if (!job.tries_again || refusal == submit_status::stopped)
         s.rejected.fetch_add(1, std::memory_order_relaxed); // a figure by itself
     return refusal;
@@ -195,11 +183,28 @@ pool_core::attempt pool_core::push_locked(shard& s, lane& l, job_source& job, co
     l.push_locked(job, age, how);
     --s.budget;
     s.accepted += job.was_accepted ? 0 : 1;
-    if (l.state < lane_state::active) {
-        s.active += l.state == lane_state::idle ? 1 : 0;
-        ready = l.become_active_locked();
-    }
+    ready = activate_locked(s, l);
     return attempt::accepted;
+}
+
+/// There was no room, and the gate grants none: waits if that may help, or says in `refusal` why not. Whether it is to
+/// be tried again. REQUIRES: the lane is pinned. Throws std::bad_alloc.
+bool pool_core::wait_or_refuse(lane& l, bool in_pool, bool sheds, patience wait, bool& may_wait,
+                               submit_result& refusal) {
+    if (sheds) {
+        refusal = submit_status::overloaded;
+        return false;
+    }
+    if (may_wait) {
+        const bool again = wait_for_room(l, in_pool, wait, refusal);
+        if (refusal == submit_status::timed_out) // one last look
+            may_wait = false;
+        if (again)
+            return true;
+    }
+    if (!in_pool && refusal == submit_status::full && is_limited(l))
+        refusal = submit_status::rate_limited;
+    return false;
 }
 
 /// Waits until there may be room. False with the reason when it is not to be tried again, and once more true after the

@@ -281,10 +281,7 @@ pool_core::attempt pool_core::place_locked(std::span<joint_target> targets, join
         expect_special_locked(*t.l);
         t.l->push_locked(from, age, as_place);
         ++from.place;
-        if (t.l->state < lane_state::active) {
-            t.in->active += t.l->state == lane_state::idle ? 1 : 0;
-            t.ready = t.l->become_active_locked();
-        }
+        t.ready = activate_locked(*t.in, *t.l);
     }
     ++first.l->pins;
     --first.in->budget;
@@ -343,23 +340,9 @@ submit_result pool_core::submit_together(std::span<const key_view> keys, job_sou
         auto granted = is_overloaded() ? pool_gate::answer::shut : pool_gate::answer::full;
         if (in_pool)
             granted = gate.grant(shards, *poor, [&] { return taken_by_workers(); });
-        bool again = granted == pool_gate::answer::granted;
-        if (granted == pool_gate::answer::shut) {
-            refusal = submit_status::overloaded;
-        } else if (!again && may_wait) {
-            try {
-                again = wait_for_room(*full, in_pool, wait, refusal);
-            } catch (...) {
-                unpin(*full);
-                throw;
-            }
-            if (refusal == submit_status::timed_out) // one last look
-                may_wait = false;
-        }
-        if (!again && !in_pool && refusal == submit_status::full && is_limited(*poor, *full))
-            refusal = submit_status::rate_limited;
-        unpin(*full);
-        if (!again)
+        const unpin_at_end unpins{*this, *full};
+        if (granted != pool_gate::answer::granted &&
+            !wait_or_refuse(*full, in_pool, granted == pool_gate::answer::shut, wait, may_wait, refusal))
             break;
     }
     targets.front().in->rejected.fetch_add(1, std::memory_order_relaxed); // a figure by itself
