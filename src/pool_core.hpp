@@ -241,15 +241,14 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
         lane& l;
         ~unpin_at_end() { core.unpin(l); }
     };
-    /// A job was pushed: the lane has work, and so has the shard. Whether the caller must queue it. REQUIRES: the
-    /// shard's lock.
+    /// A job was pushed to a lane that was idle, or lingers. Whether the caller must queue it. REQUIRES: the shard's
+    /// lock.
     static bool activate_locked(shard& s, lane& l) noexcept {
-        if (l.state >= lane_state::active)
-            return false;
         s.active += l.state == lane_state::idle ? 1 : 0;
         return l.become_active_locked();
     }
-    bool wait_or_refuse(lane& l, bool in_pool, bool sheds, patience wait, bool& may_wait, submit_result& refusal);
+    bool wait_or_refuse(lane& l, bool again, bool in_pool, bool sheds, bool may_wait, patience wait,
+                        submit_result& refusal);
     bool wait_for_room(lane& l, bool in_pool, patience wait, submit_result& refusal);
     bool claim_room(lane& l, bool in_pool) noexcept;
     void discard_all(lane& l, cut_jobs& cut, discard_reason why) noexcept;

@@ -140,9 +140,10 @@ submit_result pool_core::submit(shard& s, Find find, Source& job, const job_opti
         }
         if (in_pool && !again && !gate_refused && (drops_oldest() || keeps_latest()))
             again = gate_refused = true; // once more: now it may make room by dropping
-        const unpin_at_end unpins{*this, *l};
-        if (!again && !wait_or_refuse(*l, in_pool, sheds, wait, may_wait, refusal))
+        again = wait_or_refuse(*l, again, in_pool, sheds, may_wait, wait, refusal);
+        if (!again)
             break;
+        may_wait = may_wait && refusal != submit_status::timed_out; // then one last look
     }
     if (job.tries_again && refusal == submit_status::rate_limited)
         refusal = submit_status::full; // it waits for the one as for the other
@@ -183,25 +184,24 @@ pool_core::attempt pool_core::push_locked(shard& s, lane& l, job_source& job, co
     l.push_locked(job, age, how);
     --s.budget;
     s.accepted += job.was_accepted ? 0 : 1;
-    ready = activate_locked(s, l);
+    if (l.state < lane_state::active)
+        ready = activate_locked(s, l);
     return attempt::accepted;
 }
 
-/// There was no room, and the gate grants none: waits if that may help, or says in `refusal` why not. Whether it is to
-/// be tried again. REQUIRES: the lane is pinned. Throws std::bad_alloc.
-bool pool_core::wait_or_refuse(lane& l, bool in_pool, bool sheds, patience wait, bool& may_wait,
+/// There was no room: unless it is to be tried `again` at once, waits if that may help, or says in `refusal` why not.
+/// Whether it is to be tried again. REQUIRES: the lane is pinned, which this ends. Throws std::bad_alloc.
+bool pool_core::wait_or_refuse(lane& l, bool again, bool in_pool, bool sheds, bool may_wait, patience wait,
                                submit_result& refusal) {
+    const unpin_at_end unpins{*this, l};
+    if (again)
+        return true;
     if (sheds) {
         refusal = submit_status::overloaded;
         return false;
     }
-    if (may_wait) {
-        const bool again = wait_for_room(l, in_pool, wait, refusal);
-        if (refusal == submit_status::timed_out) // one last look
-            may_wait = false;
-        if (again)
-            return true;
-    }
+    if (may_wait && wait_for_room(l, in_pool, wait, refusal))
+        return true;
     if (!in_pool && refusal == submit_status::full && is_limited(l))
         refusal = submit_status::rate_limited;
     return false;

@@ -281,7 +281,8 @@ pool_core::attempt pool_core::place_locked(std::span<joint_target> targets, join
         expect_special_locked(*t.l);
         t.l->push_locked(from, age, as_place);
         ++from.place;
-        t.ready = activate_locked(*t.in, *t.l);
+        if (t.l->state < lane_state::active)
+            t.ready = activate_locked(*t.in, *t.l);
     }
     ++first.l->pins;
     --first.in->budget;
@@ -340,10 +341,10 @@ submit_result pool_core::submit_together(std::span<const key_view> keys, job_sou
         auto granted = is_overloaded() ? pool_gate::answer::shut : pool_gate::answer::full;
         if (in_pool)
             granted = gate.grant(shards, *poor, [&] { return taken_by_workers(); });
-        const unpin_at_end unpins{*this, *full};
-        if (granted != pool_gate::answer::granted &&
-            !wait_or_refuse(*full, in_pool, granted == pool_gate::answer::shut, wait, may_wait, refusal))
+        if (!wait_or_refuse(*full, granted == pool_gate::answer::granted, in_pool, granted == pool_gate::answer::shut,
+                            may_wait, wait, refusal))
             break;
+        may_wait = may_wait && refusal != submit_status::timed_out; // then one last look
     }
     targets.front().in->rejected.fetch_add(1, std::memory_order_relaxed); // a figure by itself
     return refusal;
