@@ -285,6 +285,7 @@ TEST(Asio_sessions, stop_ends_them) {
 // A coroutine whose resumption is discarded is unwound in its own lane.
 TEST(Asio_sessions, cancel_unwinds_a_coroutine_in_its_lane) {
     ::asio::io_context io;
+    gate open;
     task_pool pool({.threads = 2});
     const executor lane(pool, "key");
     ::asio::steady_timer timer(io, 24h);
@@ -305,7 +306,6 @@ TEST(Asio_sessions, cancel_unwinds_a_coroutine_in_its_lane) {
         },
         ::asio::detached);
     pool.drain("key");
-    gate open;
     const opener opens(open);
     occupy(pool, "key", open);
     timer.cancel();

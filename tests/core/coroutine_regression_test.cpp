@@ -70,8 +70,8 @@ TEST(Regression_future, a_wait_for_what_follows_the_own_key_is_refused) {
 
 TEST(Regression_future, a_cycle_through_what_is_followed_is_refused_whoever_waits_first) {
     for (const bool a_is_first : {true, false}) {
-        task_pool pool({.threads = 2});
         gate made;
+        task_pool pool({.threads = 2});
         future<int> of_a;
         std::atomic<int> refused = 0;
         const auto wait = [&](future<int> on, bool first) {
@@ -105,8 +105,8 @@ TEST(Regression_future, long_chains_need_no_stack_and_keep_no_results) {
     constexpr int links = sanitized ? 20'000 : 300'000;
     int fails = 0;
     {
-        task_pool pool({.threads = 1, .max_threads = 1});
         gate busy;
+        task_pool pool({.threads = 1, .max_threads = 1});
         const opener opens(busy);
         occupy(pool, "first", busy);
         auto fine = pool.async("first", [] { return 0; });
@@ -266,9 +266,9 @@ TEST(Regression_coroutine, one_that_interleaves_lets_others_run_once_its_own_hol
 }
 
 TEST(Regression_coroutine, its_wait_is_not_held_against_a_key_that_it_no_longer_holds) {
+    gate released;
     task_pool pool({.threads = 2});
     held kept;
-    gate released;
     const opener opens(released);
     const auto make = [](held& to, task_pool& on, gate& opened) -> task<int> {
         to = (co_await this_job()).hold();
@@ -302,6 +302,7 @@ TEST(Regression_coroutine, a_hold_released_in_the_job_that_it_waits_for_lets_tha
 }
 
 TEST(Regression_coroutine, a_key_that_an_ended_one_is_released_from_is_as_old_as_its_oldest_job) {
+    gate busy;
     task_pool pool({.threads = 1, .max_threads = 1});
     held kept;
     std::vector<std::string> order;
@@ -310,7 +311,6 @@ TEST(Regression_coroutine, a_key_that_an_ended_one_is_released_from_is_as_old_as
     EXPECT_TRUE(eventually([&] { return pool.stats().suspended_lanes == 1; }));
     ASSERT_TRUE(pool.submit("key", [&] { order.emplace_back("old"); }));
     let_ticks_pass();
-    gate busy;
     const opener opens(busy);
     std::latch begun(1);
     ASSERT_TRUE(pool.submit("busy", [&] {

@@ -365,8 +365,8 @@ TEST(Spawn, submitted_it_has_no_future_and_what_it_throws_goes_to_the_handler) {
 
 TEST(Spawn, dropping_the_future_before_the_end_leaves_the_exception_to_the_handler) {
     journal<std::string> failures;
-    task_pool pool({.threads = 1, .on_failure = [&](const failure& f) { failures.add(std::string(f.key)); }});
     gate busy;
+    task_pool pool({.threads = 1, .on_failure = [&](const failure& f) { failures.add(std::string(f.key)); }});
     const opener opens(busy);
     occupy(pool, "key", busy);
     pool.spawn("key", fail("lost"));
@@ -389,12 +389,12 @@ TEST(Spawn, works_with_keys_of_any_type) {
 // --- What it may await -----------------------------------------------------------------------------------------------
 
 TEST(This_job, tells_key_number_and_stop) {
+    gate busy;
     task_pool pool({.threads = 1});
     const auto tells = []() -> task<std::tuple<std::string, std::uint64_t, bool>> {
         const auto job = co_await this_job();
         co_return std::tuple(job.key(), job.number(), job.stop_requested());
     };
-    gate busy;
     const opener opens(busy);
     occupy(pool, "key", busy);
     auto second = pool.spawn("key", tells());
@@ -508,9 +508,9 @@ TEST(Sleep, ends_at_once_when_the_key_is_cancelled) {
 }
 
 TEST(Yield, lets_older_work_go_first) {
+    gate busy;
     task_pool pool({.threads = 1, .max_threads = 1});
     journal<std::string> order;
-    gate busy;
     const opener opens(busy);
     occupy(pool, "first", busy);
     const auto yields = [](journal<std::string>& to) -> task<> {
@@ -528,9 +528,9 @@ TEST(Yield, lets_older_work_go_first) {
 }
 
 TEST(Yield, interleaving_lets_the_key_s_waiting_jobs_go_first) {
+    gate busy;
     task_pool pool({.threads = 1});
     journal<int> order;
-    gate busy;
     const opener opens(busy);
     occupy(pool, "key", busy);
     const auto yields = [](journal<int>& to) -> task<> {
@@ -607,8 +607,8 @@ TEST(Run, in_a_cycle_of_keys_is_an_error_that_names_them) {
 }
 
 TEST(Run, waits_for_room_with_no_thread) {
-    task_pool pool({.threads = 2, .max_threads = 2, .lane_capacity = 1});
     gate busy;
+    task_pool pool({.threads = 2, .max_threads = 2, .lane_capacity = 1});
     const opener opens(busy);
     occupy(pool, "b", busy);
     ASSERT_TRUE(pool.submit("b", [] {}));
@@ -682,8 +682,8 @@ TEST(When_all, gives_all_values_in_order) {
 }
 
 TEST(When_all, throws_the_first_error_after_all_have_ended) {
-    task_pool pool({.threads = 2});
     gate slow;
+    task_pool pool({.threads = 2});
     const opener opens(slow);
     std::atomic<bool> ended = false;
     const auto all = [](task_pool& on, gate& until, std::atomic<bool>& flag) -> task<std::string> {
@@ -739,8 +739,8 @@ TEST(Then, is_not_called_when_what_it_follows_fails) {
 
 TEST(Then, may_be_dropped_at_any_time) {
     int ran = 0;
-    task_pool pool({.threads = 1});
     gate busy;
+    task_pool pool({.threads = 1});
     const opener opens(busy);
     occupy(pool, "a", busy);
     pool.async("a", [] { return 1; }).then("b", [&](int n) { ran += n; });
@@ -759,9 +759,9 @@ TEST(Await, a_future_in_a_coroutine_of_the_pool_that_holds_is_checked_for_cycles
 }
 
 TEST(Await, a_cycle_between_a_coroutine_and_a_thread_s_wait_is_refused) {
+    gate spawned, waits_now;
     task_pool pool({.threads = 2});
     future<void> of_a;
-    gate spawned, waits_now;
     const auto waits = [](task_pool& on, gate& may, gate& did) -> task<> {
         may.wait();
         auto b = on.async("b", [] {});

@@ -114,9 +114,9 @@ void until_call_waits(task_pool& pool) {
 // stop: one that has not begun is discarded; one that is suspended is asked to stop, its sleep ends at once, and it
 // runs to its end, for which stop() waits
 void spawn_stop(suspension mode) {
+    gate busy;
     task_pool pool({.threads = 1, .max_threads = 1}); // so that what is busy is not replaced
     std::atomic<bool> began = false, second_began = false;
-    gate busy;
     const opener opens(busy);
     auto suspended = pool.spawn("key", sleep_for_ever(began), {.while_suspended = mode});
     until_suspended(pool, mode, [&] { return began.load(); });
@@ -153,12 +153,12 @@ void spawn_drain(suspension mode) {
 
 // cancel(key): as stop does, for that key; the jobs after it are not asked to stop
 void spawn_cancel_key(suspension mode) {
+    gate busy;
     task_pool pool({.threads = 1, .max_threads = 1}); // so that what is busy is not replaced
     std::atomic<bool> began = false, second_began = false, other_began = false;
     auto suspended = pool.spawn("key", sleep_for_ever(began), {.while_suspended = mode});
     auto other = pool.spawn("other", sleep_for_ever(other_began), {.while_suspended = mode});
     EXPECT_TRUE(eventually([&] { return began && other_began && pool.stats().running == 0; }));
-    gate busy;
     const opener opens(busy);
     occupy(pool, "third", busy); // so that the next one does not begin
     auto waiting = pool.spawn("key", sleep_for_ever(second_began), {.while_suspended = mode});
@@ -417,8 +417,8 @@ TEST(Matrix_run, key_submitted_to_meanwhile) {
 // stop: one that waits is discarded, and its future says so; one that runs is asked to stop, and its future has what it
 // returns
 TEST(Matrix_async, stop) {
-    task_pool pool({.threads = 1});
     gate started;
+    task_pool pool({.threads = 1});
     auto runs = pool.async("key", [&](const job_context& context) {
         started.open();
         while (!context.stop_requested())
@@ -448,8 +448,8 @@ TEST(Matrix_async, drain) {
 
 // cancel(key): one that waits is discarded; one that runs is asked to stop
 TEST(Matrix_async, cancel_key) {
-    task_pool pool({.threads = 1});
     gate started;
+    task_pool pool({.threads = 1});
     auto runs = pool.async("key", [&](const job_context& context) {
         started.open();
         while (!context.stop_requested())
@@ -467,11 +467,11 @@ TEST(Matrix_async, cancel_key) {
 // job throws: the future has the exception, or the failure handler if the future was dropped
 TEST(Matrix_async, job_throws) {
     journal<std::string> failures;
+    gate busy;
     task_pool pool({.threads = 1, .on_failure = [&](const failure& f) { failures.add(std::string(f.key)); }});
     const auto throws = []() -> int { throw std::runtime_error("failed"); };
     EXPECT_EQ(outcome(pool.async("key", throws)), "failed");
     EXPECT_EQ(failures.size(), 0U);
-    gate busy;
     const opener opens(busy);
     occupy(pool, "key", busy);
     pool.async("key", throws); // dropped before it runs
@@ -529,8 +529,8 @@ TEST(Matrix_async, key_submitted_to_meanwhile) {
 
 // stop: if what it follows is discarded, so is it; if that ends during the stop, it is rejected
 TEST(Matrix_then, stop) {
-    task_pool pool({.threads = 1});
     gate started;
+    task_pool pool({.threads = 1});
     auto after_running = pool.async("a",
                                     [&](const job_context& context) {
                                         started.open();
@@ -583,6 +583,7 @@ TEST(Matrix_then, cancel_key) {
 // job throws: its future has the exception, or the failure handler if that was dropped; what follows is not called
 TEST(Matrix_then, job_throws) {
     journal<std::string> failures;
+    gate busy;
     task_pool pool({.threads = 1, .on_failure = [&](const failure& f) { failures.add(std::string(f.key)); }});
     const auto throws = [](int) -> int { throw std::runtime_error("failed"); };
     bool called = false;
@@ -596,7 +597,6 @@ TEST(Matrix_then, job_throws) {
               "failed");
     EXPECT_FALSE(called);
     EXPECT_EQ(failures.size(), 0U);
-    gate busy;
     const opener opens(busy);
     occupy(pool, "b", busy);
     pool.async("a", [] { return 1; }).then("b", throws);

@@ -91,11 +91,11 @@ TEST(Matrix_submit_after, lane_full) {
         const auto clock = new_clock();
         journal<discard_reason> reported;
         std::atomic<int> ran = 0;
+        gate leave;
         task_pool pool(
             {.threads = 1, .lane_capacity = 1, .when_full = rule, .clock = clock, .on_discard = [&](const discard& d) {
                  reported.add(d.reason);
              }});
-        gate leave;
         const opener opens(leave);
         occupy(pool, "key", leave);
         ASSERT_TRUE(pool.submit("key", [] {}));
@@ -129,12 +129,12 @@ TEST(Matrix_submit_after, pool_destroyed) {
 TEST(Matrix_submit_after, key_submitted_to_meanwhile) {
     // the others run as they come; it takes its place behind them when its time has come
     const auto clock = new_clock();
+    gate leave;
     task_pool pool({.threads = 1, .clock = clock});
     std::vector<int> ran; // of one key
     ASSERT_TRUE(pool.submit_after(1s, "key", [&] { ran.push_back(3); }));
     ASSERT_TRUE(pool.submit("key", [&] { ran.push_back(1); }));
     EXPECT_TRUE(eventually([&] { return pool.active_keys() == 0; }));
-    gate leave;
     const opener opens(leave);
     occupy(pool, "key", leave);
     ASSERT_TRUE(pool.submit("key", [&] { ran.push_back(2); }));
@@ -154,9 +154,9 @@ TEST(Matrix_submit_every, stop) {
     const auto alive = std::make_shared<int>();
     journal<std::string> reported;
     std::atomic<int> beats = 0;
+    gate leave;
     task_pool pool(
         {.threads = 2, .clock = clock, .on_discard = [&](const discard& d) { reported.add(std::string(d.key)); }});
-    gate leave;
     const opener opens(leave);
     occupy(pool, "waits", leave);
     ASSERT_TRUE(pool.submit_every(1s, "waits", [&, alive] { beats += 100; }));
@@ -180,8 +180,8 @@ TEST(Matrix_submit_every, stop) {
 TEST(Matrix_submit_every, drain) {
     // waits for its current beat, not for later ones; it goes on
     const auto clock = new_clock();
-    task_pool pool({.threads = 1, .clock = clock});
     gate leave;
+    task_pool pool({.threads = 1, .clock = clock});
     const opener opens(leave);
     std::atomic<int> beats = 0;
     ASSERT_TRUE(pool.submit_every(1s, "key", [&] {
@@ -249,8 +249,8 @@ TEST(Matrix_submit_every, lane_full) {
         const auto clock = new_clock();
         std::atomic<int> beats = 0;
         std::atomic<int> others = 0;
-        task_pool pool({.threads = 1, .lane_capacity = 1, .when_full = rule, .clock = clock});
         gate leave;
+        task_pool pool({.threads = 1, .lane_capacity = 1, .when_full = rule, .clock = clock});
         const opener opens(leave);
         occupy(pool, "key", leave);
         ASSERT_TRUE(pool.submit("key", [&] { ++others; }));

@@ -144,12 +144,12 @@ TEST(Overload, a_priority_changes_the_turn_and_not_the_wait) {
 TEST(Overload, a_key_that_made_way_counts_by_its_next_job) {
     gate first;
     gate second;
+    gate runs;
     task_pool pool(with_one_worker());
     const opener opens_first(first);
     const opener opens_second(second);
     occupy(pool, "a", first);
     let_ticks_pass();
-    gate runs;
     pool.submit("b", [&] {
         runs.open();
         second.wait();
@@ -349,6 +349,7 @@ TEST(Overload, keys_that_are_paused_or_held_or_wait_for_their_rate_do_not_count)
 TEST(Overload, a_key_that_waited_for_itself_begins_anew_when_it_is_ready) {
     constexpr auto itself = 200ms;
     gate until;
+    gate again;
     task_pool pool(with_one_worker());
     const opener opens(until);
     pool.pause("paused");
@@ -370,7 +371,6 @@ TEST(Overload, a_key_that_waited_for_itself_begins_anew_when_it_is_ready) {
     pool.cancel("held");
     until.open();
     pool.drain("busy");
-    gate again;
     const opener opens_again(again);
     occupy(pool, "busy", again);
     ASSERT_TRUE(eventually([&] { return pool.stats().ready_lanes == 1; })); // its token has come
@@ -502,9 +502,9 @@ TEST(Matrix_overload, cancel_key) {
 TEST(Matrix_overload, job_throws) {
     gate until;
     std::atomic<int> failures = 0;
+    gate started;
     watched_pool pool({.on_failure = [&](const failure&) { ++failures; }});
     const opener opens(until);
-    gate started;
     pool.submit("busy", [&] {
         started.open();
         until.wait();
@@ -594,9 +594,9 @@ TEST(Matrix_overload, timed_job) {
 TEST(Matrix_overload, job_that_submits) {
     gate until;
     submit_result answer = submit_status::accepted;
+    gate started;
     watched_pool pool;
     const opener opens(until);
-    gate started;
     pool.submit("busy", [&] {
         started.open();
         until.wait();

@@ -55,8 +55,8 @@ TEST(Pause, says_whether_it_changed_anything) {
 }
 
 TEST(Pause, the_running_job_goes_on_and_the_next_one_waits) {
-    task_pool pool({.threads = 1});
     gate busy;
+    task_pool pool({.threads = 1});
     const opener opens(busy);
     occupy(pool, "key", busy);
     bool ran = false;
@@ -69,8 +69,8 @@ TEST(Pause, the_running_job_goes_on_and_the_next_one_waits) {
 }
 
 TEST(Pause, a_key_may_be_resumed_before_anybody_has_noticed) {
-    task_pool pool({.threads = 1});
     gate busy;
+    task_pool pool({.threads = 1});
     const opener opens(busy);
     occupy(pool, "key", busy);
     auto next = pool.async("key", [] { return 1; });

@@ -439,8 +439,8 @@ TEST(Shared, blocked_ones_are_replaced_like_any_job) {
 }
 
 TEST(Shared, several_may_wait_at_once_and_each_wait_counts) {
-    task_pool pool({.threads = 4});
     gate opens_b, waits;
+    task_pool pool({.threads = 4});
     const opener opens(opens_b);
     std::atomic<int> waiting = 0, refused = 0;
     occupy(pool, "b", opens_b);
@@ -471,8 +471,8 @@ TEST(Shared, several_may_wait_at_once_and_each_wait_counts) {
 }
 
 TEST(Shared, a_wait_that_ends_is_forgotten_while_another_goes_on) {
-    task_pool pool({.threads = 4});
     gate opens_b, opens_c;
+    task_pool pool({.threads = 4});
     const opener first(opens_b), second(opens_c);
     occupy(pool, "b", opens_b);
     occupy(pool, "c", opens_c);
@@ -519,9 +519,9 @@ TEST(Shared, a_stop_is_told_to_all_that_run) {
 }
 
 TEST(Shared, draining_a_key_whose_shares_are_only_held_needs_no_thread) {
+    gate is_held;
     task_pool pool({.threads = 1, .max_threads = 1});
     std::optional<held> hold;
-    gate is_held;
     pool.submit_shared("key", [&](const job_context& context) { hold.emplace(context.hold()); });
     EXPECT_TRUE(eventually([&] { return pool.stats().suspended_lanes == 1; }));
     auto drained = pool.async("other", [&] { pool.drain("key"); });

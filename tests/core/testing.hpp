@@ -104,7 +104,8 @@ inline void burn(steady::duration time) {
 /// 1 ms, so time has to pass here: this does not wait for any thread.
 inline void let_ticks_pass(steady::duration time = 10ms) { burn(time); }
 
-/// Closed until somebody opens it; then open for ever. Jobs wait at it: their threads are blocked meanwhile.
+/// Closed until somebody opens it; then open for ever. Jobs wait at it: their threads are blocked meanwhile. Declared
+/// before the pool whose jobs wait at it: it has to outlive them.
 class gate {
   public:
     void open() {

@@ -186,9 +186,9 @@ TEST(Submit_after, jobs_of_a_key_with_one_time_run_in_the_order_of_their_submits
 
 TEST(Submit_after, it_takes_its_place_in_its_lane_when_its_time_has_come) {
     const auto clock = new_clock();
+    gate leave;
     task_pool pool({.threads = 1, .clock = clock});
     std::vector<int> ran;
-    gate leave;
     const opener opens(leave);
     ASSERT_TRUE(pool.submit_after(1s, "key", [&] { ran.push_back(2); }));
     occupy(pool, "key", leave);
@@ -525,8 +525,8 @@ TEST(Submit_after, drain_waits_for_it) {
 }
 
 TEST(Submit_after, drain_for_names_keys_whose_jobs_wait_for_their_time) {
-    task_pool pool({.threads = 1});
     gate leave;
+    task_pool pool({.threads = 1});
     const opener opens(leave);
     occupy(pool, "busy", leave);
     ASSERT_TRUE(pool.submit_after(1h, "busy", [] {}));
@@ -563,10 +563,10 @@ TEST(Submit_after, drain_of_a_key_waits_for_its_own) {
 
 TEST(Submit_after, drain_inside_a_job_of_another_key_waits_and_of_the_own_key_is_refused) {
     const auto clock = new_clock();
+    gate asked;
     task_pool pool({.threads = 2, .clock = clock});
     std::atomic<bool> refused = false;
     std::atomic<bool> waited = false;
-    gate asked;
     ASSERT_TRUE(pool.submit_after(1s, "later", [] {}));
     ASSERT_TRUE(pool.submit("key", [&] {
         EXPECT_TRUE(pool.submit_after(1s, "key", [] {}));
@@ -603,6 +603,7 @@ TEST(Submit_after, close_leaves_it_be) {
 TEST(Submit_after, cancel_of_a_key_discards_and_reports_its_own_and_counts_them) {
     std::vector<std::string> reported; // by this thread alone
     std::atomic<int> alive = 0;
+    gate leave;
     task_pool pool({.threads = 1, .on_discard = [&](const discard& d) {
                         EXPECT_EQ(d.reason, discard_reason::cancelled);
                         if (reported.size() < 6) {
@@ -610,7 +611,6 @@ TEST(Submit_after, cancel_of_a_key_discards_and_reports_its_own_and_counts_them)
                         }
                         reported.emplace_back(d.key);
                     }});
-    gate leave;
     const opener opens(leave);
     occupy(pool, "key", leave);
     for (int i = 0; i < 5; ++i)
@@ -788,8 +788,8 @@ TEST(Submit_after, a_discarded_job_on_the_pool_s_own_thread_is_refused_a_wait_fo
 
 TEST(Submit_after, block_a_full_lane_gets_it_as_soon_as_there_is_room_and_nobody_waits) {
     const auto clock = new_clock();
-    task_pool pool({.threads = 1, .lane_capacity = 2, .clock = clock});
     gate leave;
+    task_pool pool({.threads = 1, .lane_capacity = 2, .clock = clock});
     const opener opens(leave);
     std::vector<int> ran;
     occupy(pool, "key", leave);
@@ -811,8 +811,8 @@ TEST(Submit_after, block_a_full_lane_gets_it_as_soon_as_there_is_room_and_nobody
 
 TEST(Submit_after, block_a_key_without_room_holds_up_no_other) {
     const auto clock = new_clock();
-    task_pool pool({.threads = 4, .max_threads = 64, .lane_capacity = 1, .clock = clock});
     gate leave;
+    task_pool pool({.threads = 4, .max_threads = 64, .lane_capacity = 1, .clock = clock});
     const opener opens(leave);
     std::atomic<int> ran = 0;
     occupy(pool, "full", leave);
@@ -830,10 +830,10 @@ TEST(Submit_after, block_one_that_waits_for_room_can_be_taken_back_and_stopped) 
     const auto clock = new_clock();
     journal<discard_reason> reported;
     std::atomic<int> ran = 0;
+    gate leave;
     task_pool pool({.threads = 1, .lane_capacity = 1, .clock = clock, .on_discard = [&](const discard& d) {
                         reported.add(d.reason);
                     }});
-    gate leave;
     const opener opens(leave);
     occupy(pool, "key", leave);
     ASSERT_TRUE(pool.submit("key", [] {}));
@@ -865,8 +865,8 @@ TEST(Submit_after, block_one_that_waits_for_room_can_be_taken_back_and_stopped) 
 
 TEST(Submit_after, block_a_full_pool_gets_it_when_there_is_room) {
     const auto clock = new_clock();
-    task_pool pool({.threads = 1, .pool_capacity = 2, .clock = clock});
     gate leave;
+    task_pool pool({.threads = 1, .pool_capacity = 2, .clock = clock});
     const opener opens(leave);
     occupy(pool, "key", leave);
     std::atomic<int> ran = 0;
@@ -887,6 +887,7 @@ TEST(Submit_after, reject_without_room_it_is_discarded_and_reported) {
     const auto clock = new_clock();
     journal<std::pair<std::string, discard_reason>> reported;
     for (const bool in_pool : {false, true}) {
+        gate leave;
         task_pool pool({.threads = 1,
                         .lane_capacity = in_pool ? 100U : 1U,
                         .pool_capacity = in_pool ? 1U : 100U,
@@ -895,7 +896,6 @@ TEST(Submit_after, reject_without_room_it_is_discarded_and_reported) {
                         .on_discard = [&](const discard& d) {
                             reported.add({std::string(d.key), d.reason});
                         }});
-        gate leave;
         const opener opens(leave);
         occupy(pool, "key", leave);
         ASSERT_TRUE(pool.submit("key", [] {}));
@@ -920,11 +920,11 @@ TEST(Submit_after, drop_oldest_and_keep_latest_do_at_its_time_what_they_do_at_a_
         const auto clock = new_clock();
         journal<discard_reason> reported;
         std::vector<int> ran;
+        gate leave;
         task_pool pool(
             {.threads = 1, .lane_capacity = 2, .when_full = rule, .clock = clock, .on_discard = [&](const discard& d) {
                  reported.add(d.reason);
              }});
-        gate leave;
         const opener opens(leave);
         occupy(pool, "key", leave);
         for (int i = 0; i < 5; ++i)
@@ -1055,8 +1055,8 @@ TEST(Submit_every, beats_whose_time_was_missed_are_passed_over_and_counted) {
 
 TEST(Submit_every, a_beat_never_overlaps_itself) {
     const auto clock = new_clock();
-    task_pool pool({.threads = 4, .clock = clock});
     gate leave;
+    task_pool pool({.threads = 4, .clock = clock});
     const opener opens(leave);
     std::atomic<int> inside = 0;
     std::atomic<int> beats = 0;
@@ -1085,11 +1085,11 @@ TEST(Submit_every, a_full_lane_passes_a_beat_over) {
     for (const auto rule : {overflow::block, overflow::reject}) {
         const auto clock = new_clock();
         std::atomic<int> discarded = 0;
+        gate leave;
         task_pool pool(
             {.threads = 1, .lane_capacity = 1, .when_full = rule, .clock = clock, .on_discard = [&](const discard&) {
                  ++discarded;
              }});
-        gate leave;
         const opener opens(leave);
         std::atomic<int> beats = 0;
         occupy(pool, "key", leave);
@@ -1190,8 +1190,8 @@ TEST(Submit_every, cancelled_by_its_handle_it_beats_no_more) {
 
 TEST(Submit_every, cancelled_while_a_beat_runs_that_runs_to_its_end) {
     const auto clock = new_clock();
-    task_pool pool({.threads = 1, .clock = clock});
     gate leave;
+    task_pool pool({.threads = 1, .clock = clock});
     const opener opens(leave);
     std::atomic<int> alive = 0;
     std::atomic<int> begun = 0;
@@ -1233,8 +1233,8 @@ TEST(Submit_every, cancelled_with_its_key_while_a_beat_runs_that_is_asked_to_sto
 
 TEST(Submit_every, a_beat_that_waits_in_its_lane_does_nothing_once_it_is_cancelled) {
     const auto clock = new_clock();
-    task_pool pool({.threads = 1, .clock = clock});
     gate leave;
+    task_pool pool({.threads = 1, .clock = clock});
     const opener opens(leave);
     std::atomic<int> beats = 0;
     std::atomic<int> alive = 0;
@@ -1254,9 +1254,9 @@ TEST(Submit_every, a_beat_may_cancel_itself_through_a_handle_that_it_owns) {
     std::atomic<int> alive = 0;
     std::atomic<int> beats = 0;
     {
+        gate stored;
         task_pool pool({.threads = 1, .clock = clock});
         const auto own = std::make_shared<timer>();
-        gate stored;
         *own = pool.submit_every(1s, "key", [&, own, c = counted(alive)] {
             stored.wait();
             if (++beats == 3) {
@@ -1319,8 +1319,8 @@ TEST(Submit_every, ends_when_the_pool_is_stopped) {
 
 TEST(Submit_every, drain_waits_for_its_current_beat_only) {
     const auto clock = new_clock();
-    task_pool pool({.threads = 2, .clock = clock});
     gate leave;
+    task_pool pool({.threads = 2, .clock = clock});
     const opener opens(leave);
     std::atomic<int> begun = 0;
     std::atomic<int> ended = 0;
@@ -1427,8 +1427,8 @@ TEST(Timer, cancels_before_its_time) {
 
 TEST(Timer, does_not_cancel_what_has_been_handed_to_its_lane) {
     const auto clock = new_clock();
-    task_pool pool({.threads = 1, .clock = clock});
     gate leave;
+    task_pool pool({.threads = 1, .clock = clock});
     const opener opens(leave);
     std::atomic<int> ran = 0;
     occupy(pool, "key", leave);

@@ -46,10 +46,10 @@ TEST(Together, counts_as_one_job) {
 }
 
 TEST(Together, holds_all_its_keys_while_it_runs) {
-    task_pool pool({.threads = 3});
     gate busy;
-    const opener opens(busy);
     gate runs;
+    task_pool pool({.threads = 3});
+    const opener opens(busy);
     ASSERT_TRUE(pool.submit_together({"a", "b"}, [&] {
         runs.open();
         busy.wait();
@@ -320,9 +320,9 @@ TEST(Together, the_pool_s_capacity_is_kept_though_many_places_begin_at_once_stre
 // --- Waits that could never end --------------------------------------------------------------------------------------
 
 TEST(Together, a_job_that_waits_for_one_of_its_own_keys_is_told) {
-    task_pool pool({.threads = 2});
     gate runs;
     gate go_on;
+    task_pool pool({.threads = 2});
     const opener opens(go_on);
     auto first = pool.async("b", [&] {
         runs.open();
@@ -444,11 +444,11 @@ TEST(Together, a_full_lane_that_it_holds_is_no_place_to_wait_at) {
 }
 
 TEST(Together, a_drain_of_a_key_that_one_joins_with_the_waiting_job_s_key_meanwhile_is_told) {
-    task_pool pool({.threads = 3});
     gate busy;
+    gate waits;
+    task_pool pool({.threads = 3});
     const opener opens(busy);
     occupy(pool, "a", busy);
-    gate waits;
     auto told = pool.async("b", [&] {
         waits.open();
         EXPECT_THROW(pool.drain("a"), deadlock_error);
@@ -640,8 +640,8 @@ TEST(Matrix_together, cancel_key) {
 
 TEST(Matrix_together, cancel_key_while_it_runs) {
     for (const auto* const key : {"a", "b"}) {
-        task_pool pool({.threads = 2});
         gate runs;
+        task_pool pool({.threads = 2});
         std::atomic<bool> told = false;
         ASSERT_TRUE(pool.submit_together({"a", "b"}, [&](const job_context& context) {
             const std::stop_callback callback(context.stop_token(), [&] { told = true; });

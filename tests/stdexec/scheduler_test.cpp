@@ -54,9 +54,9 @@ TEST(Stdexec, moves_between_keys) {
 }
 
 TEST(Stdexec, keeps_order_and_needs_no_room) {
+    gate open;
     task_pool pool({.threads = 1, .lane_capacity = 1, .when_full = taskpool::overflow::keep_latest});
     std::vector<int> order; // of the key
-    gate open;
     const opener opens(open);
     occupy(pool, "key", open);
     std::thread releases([&] {
@@ -86,15 +86,15 @@ bool is_stopped_by(task_pool& pool, gate& open, Act act) {
 }
 
 TEST(Stdexec, cancel) {
-    task_pool pool({.threads = 1});
     gate open;
+    task_pool pool({.threads = 1});
     const opener opens(open);
     EXPECT_TRUE(is_stopped_by(pool, open, [&] { EXPECT_EQ(pool.cancel("key"), 1U); }));
 }
 
 TEST(Stdexec, stop) {
-    task_pool pool({.threads = 1});
     gate open;
+    task_pool pool({.threads = 1});
     const opener opens(open);
     std::thread stopper;
     EXPECT_TRUE(is_stopped_by(pool, open, [&] {
@@ -106,10 +106,10 @@ TEST(Stdexec, stop) {
 }
 
 TEST(Stdexec, the_receivers_stop_token) {
+    gate open;
     task_pool pool({.threads = 1});
     ::stdexec::inplace_stop_source stop;
     bool ran = false;
-    gate open;
     const opener opens(open);
     occupy(pool, "key", open);
     std::thread acts([&] {
