@@ -28,6 +28,10 @@ submit_result submit_shared(pool_core& core, lane& l, job_source& job, const job
     return core.submit_shared(l, job, how, wait);
 }
 
+submit_result submit_barrier(pool_core& core, job_source& job, const job_options& how, patience wait) {
+    return core.submit_barrier(job, how, wait);
+}
+
 std::uint64_t hash_of(const pool_core& core, const void* key_view) {
     return core.maker.keys.hash_view(core.maker.functions.get(), key_view);
 }

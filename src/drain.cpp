@@ -2,6 +2,7 @@
 // Waiting until a key, or all of them, have no work. Who takes the last of it away tells those who wait, if any do.
 #include <mutex>
 
+#include "barrier.hpp"
 #include "manual.hpp"
 #include "pool_core.hpp"
 #include "shared_job.hpp"
@@ -25,6 +26,8 @@ void pool_core::tell_drainers() noexcept {
     const std::lock_guard lock(quiet_);
     ++quiet_epoch_;
     quiet_changed_.notify_all();
+    if (barrier->pending.load(std::memory_order_relaxed)) // else nobody waits for lanes to come to a barrier
+        poke_keeper();
 }
 
 /// Waits until `is_quiet` says so, a look that asks to be told of changes where it says no. False when the time is up.

@@ -10,7 +10,8 @@
 // time; when they return and more than `threads` work, the surplus is told to park, and after a second threads beyond
 // `threads` end. Jobs that compute never add a worker.
 //
-// It fires timers, tries again what found no room, and refuses new work while ready keys wait for too long.
+// It fires timers, conducts barriers, tries again what found no room, and refuses new work while ready keys wait for
+// too long.
 //
 // The keeper falls asleep when a few dozen ticks saw no job start, no ready lane, no waiting submitter and no timer,
 // until the next timer is due. Who pushes a lane while it sleeps wakes it; why that is not missed is argued in
@@ -20,6 +21,7 @@
 #include <mutex>
 #include <system_error>
 
+#include "barrier.hpp"
 #include "pool_core.hpp"
 
 namespace taskpool::detail {
@@ -148,6 +150,7 @@ bool pool_core::do_what_is_due() noexcept {
     const bool due = deliver_due();
     const bool delivering = retry_deliveries();
     retry_resumptions();
+    conduct_barriers();
     return fired || due || delivering;
 }
 
@@ -282,8 +285,9 @@ bool pool_core::doze() noexcept {
         // Timers are looked at last: who adds an earlier one from here on pokes (timers.hpp).
         auto until = time.begin_sleep();
         if (time.is_manual())
-            until.reset(); // whoever moves that clock pokes
-        if (!clear || !all_retired)
+            until.reset();                                                          // whoever moves that clock pokes
+        const bool has_barriers = barrier->pending.load(std::memory_order_relaxed); // it is poked for each
+        if (!clear || !all_retired || has_barriers)
             until = std::min(until.value_or(std::chrono::steady_clock::time_point::max()),
                              std::chrono::steady_clock::now() + doze_length);
         if (until) {

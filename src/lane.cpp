@@ -19,10 +19,11 @@ void relocate(job_slot& to, job_slot& from) noexcept {
     to.age = from.age;
     to.on_stop = from.on_stop;
     to.priority = from.priority;
+    to.era = from.era;
     move_callable(*from.ops, to.storage, from.storage);
 }
 
-void lane::push_locked(job_source& source, tick age, const job_options& how) {
+void lane::push_locked(job_source& source, tick age, const job_options& how, barrier_era era) {
     const auto fill = [&](job_slot& slot) {
         source.accepted_in = this;
         source.store(source, slot.storage);
@@ -30,6 +31,7 @@ void lane::push_locked(job_source& source, tick age, const job_options& how) {
         slot.age = age;
         slot.on_stop = how.on_stop;
         slot.priority = how.priority;
+        slot.era = era;
         if (runs_in_stop(how.on_stop))
             has_must_run = true;
     };

@@ -7,7 +7,8 @@
 //                          |  ^
 //             job returned |  | last hold released, jobs wait      (none wait: suspended -> idle)
 //               but held   v  | or its coroutine can go on
-//                       suspended    (also a lane with jobs that is paused, or waits for its rate, or for shared jobs)
+//                       suspended    (also a lane with jobs that is paused, or waits for its rate, for shared
+//                                      jobs or for a barrier)
 //
 // A lane without jobs is *lingering* instead of idle while coroutines of it are suspended that let other jobs of the
 // key run (they are *detached*), or shared jobs of its key run beside it (shared_job.hpp): it has work, so it is not
@@ -59,12 +60,16 @@
 
 namespace taskpool::detail {
 
+/// How many barriers came before, modulo 2^16.
+using barrier_era = std::uint16_t;
+
 /// A stored job: what to do with the callable, and the callable or a pointer to it.
 struct job_slot {
     const job_ops* ops;
     tick age; // when it was submitted, as its priority counts that
     stop_action on_stop;
     taskpool::priority priority;
+    barrier_era era; // in which it was pushed (barrier.hpp)
     alignas(inline_job_alignment) std::byte storage[inline_job_size];
 };
 static_assert(sizeof(job_slot) == 48);
@@ -196,7 +201,7 @@ struct lane {
 
     /// Makes room for a slot and lets `source` fill it. Strong guarantee: when it throws, nothing has changed.
     /// REQUIRES: the shard's lock; room (waiting_locked). The state is the caller's to see to.
-    void push_locked(job_source& source, tick age, const job_options& how);
+    void push_locked(job_source& source, tick age, const job_options& how, barrier_era era = 0);
 
     /// Jobs that wait, as the tail sees it: at least `limit` only if that is true. REQUIRES: the shard's lock.
     std::uint32_t waiting_locked(std::uint32_t limit) noexcept;

@@ -37,8 +37,16 @@ lane* lane_maker::make_beside(const lane& of, std::size_t before) const {
     return make(of.shard, before, [&](void* at) { keys.copy(at, key_of(of)); });
 }
 
+lane* lane_maker::make_without_key(std::uint16_t shard) const {
+    return make(shard, 0, [](void*) {});
+}
+
 void lane_maker::free(lane* l, std::size_t before) const noexcept {
     keys.destroy(key_of(*l));
+    free_memory(l, before);
+}
+
+void lane_maker::free_memory(lane* l, std::size_t before) const noexcept {
     l->~lane();
     void* const memory = reinterpret_cast<std::byte*>(l) - padded(before);
     if (alignment_ <= __STDCPP_DEFAULT_NEW_ALIGNMENT__)

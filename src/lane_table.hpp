@@ -34,6 +34,9 @@ class lane_maker {
     /// The same for a lane with a copy of another one's key, and at least so many bytes before it for its maker's use.
     lane* make_beside(const lane& of, std::size_t before) const;
     void free(lane* l, std::size_t before) const noexcept;
+    /// The same without a key, where that would lie.
+    lane* make_without_key(std::uint16_t shard) const;
+    void free_without_key(lane* l) const noexcept { free_memory(l, 0); }
     void* key_of(lane& l) const noexcept { return reinterpret_cast<std::byte*>(&l) + key_offset_; }
     const void* key_of(const lane& l) const noexcept { return reinterpret_cast<const std::byte*>(&l) + key_offset_; }
 
@@ -47,6 +50,8 @@ class lane_maker {
     }
     template <class Construct>
     lane* make(std::uint16_t shard, std::size_t before, Construct construct_key) const;
+
+    void free_memory(lane* l, std::size_t before) const noexcept;
 
     const std::size_t key_offset_;
     const std::size_t alignment_;

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <string>
 
+#include "barrier.hpp"
 #include "pool_core.hpp"
 #include "together.hpp"
 
@@ -23,9 +24,14 @@ std::size_t pool_core::active_keys() const noexcept {
         return count;
     for (auto& s : shards) {
         const std::lock_guard lock(s.lock);
-        count += s.active;
+        count += busy_keys_locked(s);
     }
     return count;
+}
+
+/// Lanes with work that are a key's. REQUIRES: the shard's lock.
+std::size_t pool_core::busy_keys_locked(const shard& s) const noexcept {
+    return s.active - (&s == &shards.front() && barrier->own.state != lane_state::idle ? 1 : 0);
 }
 
 /// Shows the keys of a shard's lanes that are wanted. REQUIRES: its lock.
@@ -98,7 +104,7 @@ pool_stats pool_core::stats() const {
         all.replaced += s.replaced;
         all.together += s.together;
         all.rejected += s.rejected.load(std::memory_order_relaxed); // a figure by itself
-        all.active_keys += s.active;
+        all.active_keys += busy_keys_locked(s);
         all.suspended_lanes += s.suspended;
         all.paused_keys += s.paused;
         all.limited_keys += s.limited;
@@ -111,6 +117,7 @@ pool_stats pool_core::stats() const {
     left += taken + discarded_in_lanes;
     all.waiting = all.accepted > left ? all.accepted - left : 0;
     all.timers = timed_jobs();
+    all.barriers = barriers();
     for (const auto& queue : queues)
         all.ready_lanes += queue.state().lanes;
     all.oldest_wait = oldest_wait();
@@ -123,6 +130,8 @@ pool_stats pool_core::stats() const {
 
 std::string pool_core::describe(const void* stored_key) const noexcept {
     try {
+        if (stored_key == maker.key_of(barrier->own))
+            return "(barrier)";
         return maker.keys.describe(stored_key);
     } catch (...) {
         return {};

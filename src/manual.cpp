@@ -89,6 +89,7 @@ bool manual_driver::step(const lane* wanted) {
             end_abandoned();
         if (ran)
             return true;
+        settle(); // it may have been what a barrier waited for
     }
     return false;
 }

@@ -5,6 +5,7 @@
 // A paused lane is pinned: it is not forgotten though it may be idle.
 #include <mutex>
 
+#include "barrier.hpp"
 #include "pool_core.hpp"
 #include "shared_job.hpp"
 
@@ -23,7 +24,7 @@ bool pool_core::pause(const key_view& key) {
 void pool_core::pause(lane& l) noexcept {
     shard& s = shard_of(l);
     const std::lock_guard shard_lock(s.lock);
-    if (!s.frozen)
+    if (!s.frozen && &l != &barrier->own) // nobody could resume that
         pause_locked(s, key_lane_locked(l));
 }
 

@@ -9,6 +9,7 @@
 #include <taskpool/detail/posting.hpp>
 #include <taskpool/retry.hpp>
 
+#include "barrier.hpp"
 #include "coroutine.hpp"
 #include "fork.hpp"
 #include "manual.hpp"
@@ -70,7 +71,7 @@ pool_core::pool_core(options given, const key_type& keys, std::shared_ptr<const 
       manual(mode != nullptr ? std::make_unique<manual_driver>(*this) : nullptr), queues(settings.threads),
       time(settings.clock), workers_at(settings.threads, settings.max_threads),
       gate(settings.pool_capacity, mode != nullptr && settings.max_wait ? 1 : 1024), hottest(maker),
-      queues_seen_(settings.threads) {
+      barrier(std::make_unique<barrier_line>(*this)), queues_seen_(settings.threads) {
     for (auto& s : shards)
         s.table.use(maker);
     if (mode != nullptr)
@@ -198,26 +199,7 @@ void pool_core::begin_stop() noexcept {
             lane* const l = s.table.places_locked()[i];
             if (l == nullptr || (l->state == lane_state::idle && !l->paused))
                 continue;
-            cut_jobs cut;
-            bool ready = false;
-            {
-                const std::lock_guard lock(l->head_lock);
-                if (l->state != lane_state::idle && !l->has_must_run) // else the lane's workers tell the jobs apart
-                    cut = cut_waiting_locked(s, *l);
-                unpause_locked(s, *l);
-                ready = wake_locked(s, *l).has_value(); // tokens are wanted no longer
-                ready |= ask_to_stop_locked(s, *l);
-            }
-            ++l->pins;
-            s.lock.unlock();
-            if (ready)
-                enqueue(*l, clock.now());
-            discarded_by_stop_.fetch_add(cut.count - cut.uncounted,
-                                         std::memory_order_relaxed); // a figure, read after the join
-            request_stops(*l);
-            discard_all(*l, cut, discard_reason::stopped);
-            s.lock.lock();
-            --l->pins;
+            begin_stop_locked(s, *l);
             // A new handle may have moved lanes about; to meet one of them twice does no harm.
             if (std::exchange(changes, s.table.changes_locked()) != changes)
                 i = static_cast<std::size_t>(-1);
@@ -225,9 +207,38 @@ void pool_core::begin_stop() noexcept {
         s.lock.unlock();
         discard_all_timed(s);
     }
+    {
+        shard& s = shards.front();
+        const std::lock_guard lock(s.lock);
+        begin_stop_locked(s, barrier->own);
+    }
     time.bring_forward(); // jobs that must run
     poke_keeper();
     retry_deliveries(); // they are refused now
+}
+
+/// The same for one lane. REQUIRES: the shard's lock, which is released meanwhile.
+void pool_core::begin_stop_locked(shard& s, lane& l) noexcept {
+    cut_jobs cut;
+    bool ready = false;
+    {
+        const std::lock_guard lock(l.head_lock);
+        if (l.state != lane_state::idle && !l.has_must_run) // else the lane's workers tell the jobs apart
+            cut = cut_waiting_locked(s, l);
+        unpause_locked(s, l);
+        ready = wake_locked(s, l).has_value(); // tokens are wanted no longer
+        ready |= ask_to_stop_locked(s, l);
+    }
+    ++l.pins;
+    s.lock.unlock();
+    if (ready)
+        enqueue(l, clock.now());
+    discarded_by_stop_.fetch_add(cut.count - cut.uncounted,
+                                 std::memory_order_relaxed); // a figure, read after the join
+    request_stops(l);
+    discard_all(l, cut, discard_reason::stopped);
+    s.lock.lock();
+    --l.pins;
 }
 
 /// Throws where a job that is discarded, or a handler, would wait for who discards it.
@@ -255,7 +266,7 @@ stop_report pool_core::stop() {
     const auto* const outer = std::exchange(stopping_here, this);
     begin_stop();
     stopping_here = outer;
-    if (!started_ && (active_keys() > 0 || timed_jobs() > 0))
+    if (!started_ && (active_keys() > 0 || barriers() > 0 || timed_jobs() > 0))
         start_locked(); // jobs that must run
     if (started_) {
         wait_until_drained({patience::for_ever});

@@ -13,10 +13,12 @@
 //   tagged_job         jobs that replace one another         manual          a pool without threads, for tests
 //   rate               how often a key's jobs start          together        jobs of several keys
 //   overload           when ready keys wait for too long     shared_job      jobs of a key that run side by side
+//   barrier            jobs between all others
 //
-// Order of locks: lifecycle_, the wait graph's, gate, shards' in their order, one lane's head, that of one beside it, a
-// job's of several keys. None is held while a handler, a job or a job's destructor runs. A ready queue's, the room's,
-// the timers', parking's and quiet_'s are taken last, and nothing under them; so is companions_mutex_.
+// Order of locks: lifecycle_, the barriers', the wait graph's, gate, shards' in their order, one lane's head, that of
+// one beside it, a job's of several keys. None is held while a handler, a job or a job's destructor runs. A ready
+// queue's, the room's, the timers', parking's and quiet_'s are taken last, and nothing under them; so is
+// companions_mutex_.
 #pragma once
 
 #include <cstddef>
@@ -47,6 +49,7 @@ namespace taskpool::detail {
 
 class manual_driver;
 class companion;
+struct barrier_line;
 struct joint_place;
 
 class pool_core : public std::enable_shared_from_this<pool_core> {
@@ -70,6 +73,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     pool_gate gate;
     room waiting_room;
     hot_keys hottest;
+    const std::unique_ptr<barrier_line> barrier;
     sync::atomic<bool> stopping{false}; // written under lifecycle_; jobs ask it
     sync::atomic<bool> forked{false};   // this is the child of a fork: every call returns at once
     sync::atomic<bool> pool_room_wanted{false};
@@ -100,6 +104,12 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
         std::uint32_t number = 0; // before the job of this number, from 1, modulo 2^32
     };
     std::vector<const lane*> lanes_before_locked(const lane& l, reach how_far) const;
+
+    // --- Barriers (submit.cpp, barrier.cpp)
+    submit_result submit_barrier(job_source& job, const job_options& how, patience wait);
+    std::size_t barriers() const noexcept; // that wait or run
+    void doubt_barriers() noexcept;        // a job waits that may hold them up
+    bool is_behind_barrier_locked(const lane& of, reach how_far) const noexcept;
 
     // --- Between push and worker
     shard& shard_of(const lane& l) noexcept { return shards[l.shard]; }
@@ -266,6 +276,18 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     void unpause_locked(shard& s, lane& l) noexcept;
     static std::optional<tick> wake_locked(shard& s, lane& l) noexcept;
     static void suspend_locked(lane& l) noexcept;
+    struct first_barrier {
+        barrier_era era;
+        bool waits; // for what was submitted before it
+    };
+    turn attend_barrier(lane& l) noexcept;
+    bool waits_for_barrier_locked(const shard& s, lane& l) const noexcept;
+    void conduct_barriers() noexcept;
+    std::optional<first_barrier> look_at_barriers() noexcept;
+    void open_era(barrier_era era) noexcept;
+    bool all_are_done(barrier_era era) noexcept;
+    void discard_barrier(barrier_era era) noexcept;
+    std::size_t busy_keys_locked(const shard& s) const noexcept;
     static joint_job* kill_current_locked(shard& s, lane& l) noexcept;
     struct joint_target;
     attempt place_locked(std::span<joint_target> targets, joint_job& made, job_source& job, const job_options& how,
@@ -305,6 +327,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     void tell_drainers() noexcept;
 
     void begin_stop() noexcept;
+    void begin_stop_locked(shard& s, lane& l) noexcept;
     void refuse_where_it_discards(const char* wait) const;
     void be_keeper_here() const noexcept;
     void tell_companions() noexcept;

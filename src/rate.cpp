@@ -10,6 +10,7 @@
 #include <string>
 #include <utility>
 
+#include "barrier.hpp"
 #include "pool_core.hpp"
 #include "shared_job.hpp"
 #include "together.hpp"
@@ -118,6 +119,13 @@ turn pool_core::attend(lane& l) noexcept {
     for (std::uint64_t version = 0;;) {
         {
             const std::lock_guard shard_lock(s.lock);
+            if (&l == &barrier->own)
+                return attend_barrier(l);
+            if (s.guarded && waits_for_barrier_locked(s, l)) {
+                suspend_locked(l);
+                tell_drainers_locked(s);
+                return turn::others;
+            }
             if (l.paused) {
                 suspend_locked(l);
                 return turn::others;
@@ -141,7 +149,8 @@ turn pool_core::attend(lane& l) noexcept {
             if (!asks_common || version == s.rates.version) {
                 try {
                     if (b == nullptr && common->is_unlimited())
-                        l.attends = attends_for_special_locked(l); // until the rates change, or its lane is made anew
+                        l.attends = s.guarded ||
+                                    attends_for_special_locked(l); // until the rates change, or its lane is made anew
                     else if (b == nullptr)
                         b = &s.rates.find_or_make(l, *common);
                 } catch (const std::bad_alloc&) { // NOLINT(bugprone-empty-catch): see above
@@ -346,7 +355,7 @@ void pool_core::change_rates(Change change) {
 void pool_core::tell_of_rates_locked(shard& s, const common_rates& rates) noexcept {
     ++s.rates.version;
     s.rates.all_attend = rates.all || rates.by;
-    s.table.have_new_ones_attend_locked(s.rates.all_attend);
+    s.table.have_new_ones_attend_locked(s.rates.all_attend || s.guarded);
     bool wakes_keeper = false;
     for (lane* const l : s.table.places_locked()) {
         if (l == nullptr)

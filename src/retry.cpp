@@ -12,6 +12,7 @@
 #include <taskpool/retry.hpp>
 #include <taskpool/task.hpp>
 
+#include "barrier.hpp"
 #include "coroutine.hpp"
 #include "pool_core.hpp"
 
@@ -73,7 +74,9 @@ bool judge_by_pool(const running_job& job) noexcept {
 std::chrono::nanoseconds wait_after(std::uint32_t attempts, const backoff& how, const running_job& job) {
     using nanoseconds = std::chrono::duration<double, std::nano>;
     const auto& maker = job.core.maker;
-    auto h = maker.keys.hash(maker.functions.get(), maker.key_of(job.in)) + job.number * 0x9E3779B97F4A7C15U + attempts;
+    const bool has_key = &job.in != &job.core.barrier->own;
+    auto h = has_key ? maker.keys.hash(maker.functions.get(), maker.key_of(job.in)) : 0;
+    h += job.number * 0x9E3779B97F4A7C15U + attempts;
     h = (h ^ (h >> 30)) * 0xBF58476D1CE4E5B9U;
     h = (h ^ (h >> 27)) * 0x94D049BB133111EBU;
     const double chance = static_cast<double>((h ^ (h >> 31)) >> 11) * 0x1p-53;

@@ -18,7 +18,10 @@ struct alignas(64) shard {
     bool closed = false;         // no job is accepted
     bool frozen = false;         // stop() has begun: no lane is freed, and nobody waits for outstanding work
     bool drained_wanted = false; // tell drainers when `active` becomes 0 ...
-    bool idle_wanted = false;    // ... or when any lane goes idle
+    bool idle_wanted = false;    // ... or when any lane goes idle, or comes to a barrier
+    bool guarded = false;        // its lanes attend, for barriers (barrier.hpp)
+    barrier_era era = 0;         // of jobs that are pushed now
+    barrier_era open_era = 0;    // the latest whose jobs may start
     std::uint32_t budget = 0;    // jobs that may be accepted before asking the gate
     std::uint32_t active = 0;    // lanes that are not idle ...
     std::uint32_t suspended = 0; // ... of which are held with no worker

@@ -57,7 +57,7 @@ void pool_core::expect_special_locked(lane& l) noexcept {
 }
 
 bool pool_core::attends_locked(shard& s, const lane& l) noexcept {
-    return s.rates.concern(l) || attends_for_special_locked(l);
+    return s.guarded || s.rates.concern(l) || attends_for_special_locked(l);
 }
 
 /// Whether the lane's next job may start beside those that run; if not, it is to be told when it may. What stop()
@@ -186,6 +186,7 @@ void pool_core::end_share_locked(shard& s, lane& beside) noexcept {
             group.wanted = false;
             ready = wake_locked(s, l);
         }
+        tell_drainers_locked(s);
     }
     ended.~share();
     maker.free(&beside, sizeof(share));

@@ -3,8 +3,10 @@
 #include <bit>
 #include <mutex>
 
+#include "barrier.hpp"
 #include "manual.hpp"
 #include "pool_core.hpp"
+#include "together.hpp"
 #include "wait_graph.hpp"
 
 namespace taskpool::detail {
@@ -79,6 +81,39 @@ submit_result pool_core::submit_shared(lane& l, job_source& job, const job_optio
     return submit(shard_of(l), find, job, {as_shared(how.on_stop), how.priority}, wait);
 }
 
+submit_result pool_core::submit_barrier(job_source& job, const job_options& how, patience wait) {
+    if (is_forked())
+        return submit_status::stopped;
+    const barrier_line::coming comes(*this);
+    shard& s = shards.front();
+    {
+        const std::lock_guard lock(s.lock);
+        if (static_cast<barrier_era>(s.era - s.open_era) >= most_eras) {
+            s.rejected.fetch_add(1, std::memory_order_relaxed); // a figure by itself
+            return submit_status::full;
+        }
+    }
+    struct in_line {
+        pool_core& core;
+        lane& operator()() const noexcept { return core.barrier->own; }
+        all_shards_lock lock() const noexcept { return all_shards_lock(core); }
+        void has_pushed_locked() const noexcept {
+            for (auto& each : core.shards)
+                ++each.era;
+        }
+    };
+    return submit(s, in_line{*this}, job, how, wait);
+}
+
+/// The locks under which a job is pushed.
+template <class Find>
+static auto lock_for(const Find& find, shard& s) {
+    if constexpr (requires { find.lock(); })
+        return find.lock();
+    else
+        return std::lock_guard(s.lock);
+}
+
 template <class Find, class Source>
 submit_result pool_core::submit(shard& s, Find find, Source& job, const job_options& how, patience wait) {
     submit_result refusal = submit_status::full;
@@ -97,7 +132,7 @@ submit_result pool_core::submit(shard& s, Find find, Source& job, const job_opti
         const tick now = clock.now();
         const tick age = aged(now, how.priority);
         {
-            const std::lock_guard lock(s.lock);
+            const auto lock = lock_for(find, s);
             if (s.closed && !job.was_accepted) {
                 result = attempt::stopped;
             } else {
@@ -106,6 +141,9 @@ submit_result pool_core::submit(shard& s, Find find, Source& job, const job_opti
                     replaces = job.replace_locked(*l, dropped);
                 if (!replaces)
                     result = push_locked(s, *l, job, how, age, gate_refused, dropped, ready);
+                if constexpr (requires { find.has_pushed_locked(); })
+                    if (result == attempt::accepted)
+                        find.has_pushed_locked();
                 if (result != attempt::accepted || dropped.ops != nullptr)
                     ++l->pins; // it is used below, with the lock released
             }
@@ -170,18 +208,20 @@ pool_core::attempt pool_core::push_locked(shard& s, lane& l, job_source& job, co
         if (const auto now_waiting = l.waiting(); now_waiting >= limit || (gate_refused && now_waiting > 0)) {
             if (const job_slot* const front = l.front_locked(); front != nullptr && never_dropped(front->on_stop))
                 return attempt::lane_full;
-            l.push_locked(job, age, how);
+            l.push_locked(job, age, how, s.era);
             l.front_locked();
             l.take_locked(dropped);
             unlist_tagged_locked(dropped);
             s.accepted += job.was_accepted ? 0 : 1;
             ++s.discarded;
+            if (s.guarded)
+                tell_drainers_locked(s);
             return attempt::accepted;
         }
         if (s.budget == 0)
             return attempt::pool_full;
     }
-    l.push_locked(job, age, how);
+    l.push_locked(job, age, how, s.era);
     --s.budget;
     s.accepted += job.was_accepted ? 0 : 1;
     if (l.state < lane_state::active)

@@ -5,6 +5,7 @@
 #include <mutex>
 #include <utility>
 
+#include "barrier.hpp"
 #include "coroutine.hpp"
 #include "pool_core.hpp"
 #include "together.hpp"
@@ -83,10 +84,15 @@ void pool_core::go_idle_locked(shard& s, lane& l) noexcept {
 
 /// Likewise, of a lane with extras that are not the last job's. REQUIRES: as before.
 void pool_core::rest_locked(shard& s, lane& l) noexcept {
-    if (l.beside)
+    if (l.beside) {
         end_share_locked(s, l);
-    else
+    } else if (&l == &barrier->own) {
+        become_idle_locked(s, l);
+        poke_keeper(); // for what waits behind the last barrier
+    } else {
         l.linger_locked(); // its detached coroutines go on from here (resume), its shared jobs beside it
+        tell_drainers_locked(s);
+    }
 }
 
 void pool_core::release_hold(job_extras& e) noexcept {
@@ -200,7 +206,7 @@ bool pool_core::resume_locked(shard& s, lane& l, job_extras& e) noexcept {
         }
     } from(e);
     try {
-        l.push_locked(from, clock.now(), {.on_stop = resumption});
+        l.push_locked(from, clock.now(), {.on_stop = resumption}, s.era);
     } catch (...) {
         // relaxed: the keeper tries again at a tick, or when it is poked, which orders it.
         resumptions_wait_.store(true, std::memory_order_relaxed);

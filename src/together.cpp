@@ -279,7 +279,7 @@ pool_core::attempt pool_core::place_locked(std::span<joint_target> targets, join
         if (t.l->needs_chunk_locked())
             t.l->add_chunk_locked(std::move(t.more));
         expect_special_locked(*t.l);
-        t.l->push_locked(from, age, as_place);
+        t.l->push_locked(from, age, as_place, t.in->era);
         ++from.place;
         if (t.l->state < lane_state::active)
             t.ready = activate_locked(*t.in, *t.l);

@@ -6,6 +6,7 @@
 #include <optional>
 #include <unordered_set>
 
+#include "barrier.hpp"
 #include "coroutine.hpp"
 #include "together.hpp"
 
@@ -99,6 +100,8 @@ void wait_graph::find_stuck() {
 bool wait_graph::can_end(const target& what) const {
     if (is_over(what))
         return true;
+    if (behind_ != nullptr && what.in == behind_ && is_behind_barrier(what))
+        return false;
     if (what.for_lane != nullptr) {
         const auto is_free = [this](const lane* l) { return stuck_wait_of(l) == nullptr; };
         const auto lanes = lanes_before(what);
@@ -119,6 +122,7 @@ bool wait_graph::can_end(const target& what) const {
             if (l == nullptr || l->state == lane_state::idle)
                 continue;
             std::uint32_t next = 0; // the number of the lane's next job
+            bool is_behind = false; // it comes after a barrier
             {
                 const std::lock_guard head_lock(l->head_lock);
                 bool has_detached = false;
@@ -126,9 +130,13 @@ bool wait_graph::can_end(const target& what) const {
                     has_detached = e->detached && e->is_coroutine();
                 if (l->waiting() == 0 && !has_detached) // a detached coroutine has its place in the pool, too
                     continue;
+                const job_slot* const front = behind_ == what.room_in ? l->front_locked() : nullptr;
+                is_behind = front != nullptr && later(front->era, s.open_era);
                 next = static_cast<std::uint32_t>(l->taken.load(std::memory_order_relaxed)) + 1; // under head_lock
             }
             any_waits = true;
+            if (is_behind)
+                continue;
             const auto lanes = all ? what.room_in->lanes_before_locked(*l, {pool_core::reach::before, next + 1})
                                    : std::vector{static_cast<const lane*>(l)};
             if (std::all_of(lanes.begin(), lanes.end(), is_free))
@@ -143,6 +151,47 @@ bool wait_graph::can_end(const target& what) const {
 bool wait_graph::is_over(const target& what) noexcept {
     return (what.by != nullptr && !keeps_lane(*what.by)) || (what.future != nullptr && what.future->is_ready()) ||
            (what.for_room && what.for_lane->waiting() < what.in->settings.lane_capacity);
+}
+
+/// Whether what is waited for comes after a barrier. REQUIRES: it is not over, and of a pool with barriers.
+bool wait_graph::is_behind_barrier(const target& what) {
+    const bool is_of_job = what.future != nullptr;
+    if (is_of_job && (what.future->number() == 0 || !each_before(*what.future, [](auto) { return false; })))
+        return true; // it is still to be submitted
+    const all_shards_lock lock(*what.in);
+    if (is_of_job && what.future->is_ready())
+        return false; // and its lane may be gone
+    using reach = pool_core::reach;
+    const lane& l = *what.for_lane;
+    if (what.for_room)
+        return what.in->is_behind_barrier_locked(l, {reach::none});
+    if (is_of_job)
+        return what.in->is_behind_barrier_locked(l, {reach::before, what.future->number()});
+    return what.in->is_behind_barrier_locked(l, {reach::all});
+}
+
+/// Whether a wait cannot end for the sake of barriers alone.
+bool wait_graph::never_ends(const pool_core& core, const lane& waiting, const target& what) {
+    if ((what.in != &core && what.room_in != &core) || is_over(what))
+        return false;
+    return &waiting == &core.barrier->own || what.for_lane == &core.barrier->own;
+}
+
+bool wait_graph::holds_up_barriers(const pool_core& pool) noexcept {
+    const auto waits_there = [&](const auto& w) { return w.second.core == &pool; };
+    const std::lock_guard lock(mutex_);
+    if (std::none_of(waits_.begin(), waits_.end(), waits_there))
+        return false;
+    bool holds_up = false;
+    behind_ = &pool;
+    try {
+        find_stuck();
+        holds_up =
+            std::any_of(waits_.begin(), waits_.end(), [&](const auto& w) { return waits_there(w) && w.second.stuck; });
+    } catch (const std::bad_alloc&) { // NOLINT(bugprone-empty-catch): it is asked again
+    }
+    behind_ = nullptr;
+    return holds_up;
 }
 
 /// The jobs' keys from one stuck wait to the next, until they repeat.
@@ -170,7 +219,11 @@ bool wait_graph::enter(pool_core& core, const lane& waiting, const target& what,
     add(waiting, {&core, what, holds_thread, &core.key_lane(waiting)});
     core.waiting_threads += holds_thread ? 1U : 0U;
     try {
-        if (!chain_ends(what)) {
+        if (never_ends(core, waiting, what)) {
+            because.keys = {core.describe(waiting)};
+            because.why = &waiting == &core.barrier->own ? "a barrier's job waits for what comes after it, or is done"
+                                                         : "a job waits for a barrier, which waits for the job";
+        } else if (!chain_ends(what)) {
             find_stuck();
             if (waits_.at(&waiting).stuck) {
                 because.keys = keys_from(waiting);
@@ -196,6 +249,8 @@ bool wait_graph::enter(pool_core& core, const lane& waiting, const target& what,
     }
     if (!because.why.empty() || has_deadline)
         erase(waits_.find(&waiting));
+    else
+        core.doubt_barriers();
     return because.why.empty();
 }
 

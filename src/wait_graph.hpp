@@ -24,6 +24,10 @@
 //
 // A wait with a deadline is checked but not recorded: it ends by itself.
 //
+// A barrier waits for all jobs before it. When one of these waits for what comes after it, the barrier is discarded:
+// the keeper asks for that (holds_up_barriers), since it may come about without a new wait. The barrier's own job may
+// wait for nothing in its pool.
+//
 // Most waits form chains, from lane to lane, and one that ends at a lane without a wait can end: that is looked at
 // first, and costs a look-up for each link. The search over all waits is for the others.
 //
@@ -72,6 +76,10 @@ class wait_graph {
     /// The same for callers who want the refusal as a deadlock_error.
     void enter_or_throw(pool_core& core, const lane& waiting, const target& what, bool holds_thread, bool has_deadline);
 
+    /// Whether jobs before the first barrier of a pool wait for what comes after it, so that it could never run. False
+    /// without memory to tell.
+    bool holds_up_barriers(const pool_core& pool) noexcept;
+
     /// Held across fork(); the child has no waits.
     void before_fork() noexcept { mutex_.lock(); }
     void after_fork(bool in_child) noexcept {
@@ -94,6 +102,8 @@ class wait_graph {
     void find_stuck();
     const wait* stuck_wait_of(const lane* l) const noexcept;
     bool can_end(const target& what) const;
+    static bool is_behind_barrier(const target& what);
+    static bool never_ends(const pool_core& core, const lane& waiting, const target& what);
     static std::vector<const lane*> lanes_before(const target& what);
     static bool waits_for(const target& what, const lane* l);
     static bool is_over(const target& what) noexcept;
@@ -104,7 +114,8 @@ class wait_graph {
     void add(const lane& waiting, const wait& w);
 
     sync::mutex mutex_;
-    waits waits_;                                              // under mutex_; by the waiting job's lane
+    const pool_core* behind_ = nullptr; // under mutex_: what comes after this pool's barrier does not end
+    waits waits_;                       // under mutex_; by the waiting job's lane
     std::unordered_multimap<const lane*, const lane*> beside_; // of those, the ones beside a key's lane, by that
 };
 

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <utility>
 
+#include "barrier.hpp"
 #include "coroutine.hpp"
 #include "pool_core.hpp"
 #include "retry.hpp"
@@ -389,7 +390,8 @@ void worker::sample(const lane& l, tick now) noexcept {
     random_ ^= random_ >> 7;
     random_ ^= random_ << 17;
     until_sample_ = 1 + static_cast<std::uint32_t>(random_ % 63); // 32 on average
-    core.hottest.count(core.maker.key_of(l), 32, now);
+    if (&l != &core.barrier->own)
+        core.hottest.count(core.maker.key_of(l), 32, now);
 }
 
 } // namespace taskpool::detail

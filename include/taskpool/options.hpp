@@ -36,6 +36,7 @@ enum class discard_reason : std::uint8_t {
     replaced,       ///< by overflow::keep_latest, or by a job of the same tag
     no_room,        ///< its time came while there was no room, with overflow::reject
     expired,        ///< its turn came after its deadline (deadline.hpp)
+    would_deadlock, ///< a barrier: jobs before it wait for jobs after it
 };
 
 /// A job, or the destructor of a job's callable, that threw. Valid during the call of the handler only.
@@ -46,7 +47,7 @@ struct failure {
 
 /// A job that was accepted and then discarded. Valid during the call of the handler only.
 struct discard {
-    std::string_view key;  ///< The key as text: itself for a string, its digits for a number.
+    std::string_view key;  ///< The key as text: itself for a string, its digits for a number. A barrier's: "(barrier)".
     discard_reason reason; ///< Why.
 };
 

@@ -45,6 +45,7 @@ struct pool_stats {
     std::size_t timers = 0;      ///< Jobs that wait for their time, repeating ones included.
     std::size_t running = 0;     ///< Jobs that a thread runs now.
     std::size_t shared = 0;      ///< Shared jobs that run, are held or are between two attempts (submit_shared).
+    std::size_t barriers = 0;    ///< Barriers that wait or run.
     std::size_t active_keys = 0; ///< Keys with work: ready, running, suspended or paused.
     std::size_t ready_lanes = 0; ///< Lanes that wait for a worker.
     std::chrono::milliseconds oldest_wait{}; ///< For how long the one of them has that has waited longest: about the

@@ -72,6 +72,10 @@ template <class F, class Key>
 concept job_for =
     detail::is_job<Key, std::decay_t<F>> && std::is_constructible_v<std::decay_t<F>, F> && !detail::makes_task<Key, F>;
 
+/// A callable that may be submitted as a barrier: as job_for, but it has no key, and so takes no context.
+template <class F, class Key>
+concept barrier_job = job_for<F, Key> && !std::is_invocable_v<std::decay_t<F>&, const basic_job_context<Key>&>;
+
 namespace detail {
 
 /// Keys that lie somewhere until a call returns.
@@ -416,6 +420,39 @@ class basic_task_pool {
         return detail::submitter<Key, shared_place>::async(shared_place{core_, view(key)}, std::forward<F>(job), how);
     }
 
+    // --- Between all others ---------------------------------------------------------------------------------------
+
+    /// Submits `job` to run alone: when all that was submitted before it, under every key, is done, and before anything
+    /// that is submitted after it starts. It has no key (its context would: it takes nothing or a std::stop_token), and
+    /// its failure is reported under "(barrier)". Barriers run one after the other, in order; up to
+    /// options::lane_capacity of them wait, and what a full queue does holds for them, too.
+    ///
+    /// What it waits for: jobs that run, wait in their lanes, are held, back off or are suspended; also those of a
+    /// paused key. Not: jobs whose time has not come, coroutines that lend their key, what a future of then() has not
+    /// submitted yet; that, and what jobs before the barrier submit, comes after it. A job that replaces another one by
+    /// its tag takes over its place before the barrier.
+    ///
+    /// A job before it that waits for one after it would wait for ever: the barrier is discarded then, and reported
+    /// (discard_reason::would_deadlock). A wait inside the barrier's own job for anything of the pool is refused (G9).
+    ///
+    /// The submit looks at all keys that have work, and so does the pool afterwards; each costs it some tens of
+    /// nanoseconds. Pools without barriers pay nothing.
+    template <barrier_job<Key> F>
+    submit_result submit_barrier(F&& job, const job_options& how = {}) {
+        return detail::submitter<Key, barrier_place>::submit(barrier_place{core_}, std::forward<F>(job), how,
+                                                             {detail::patience::for_ever});
+    }
+    template <barrier_job<Key> F>
+    [[nodiscard]] submit_result try_submit_barrier(F&& job, const job_options& how = {}) {
+        return detail::submitter<Key, barrier_place>::submit(barrier_place{core_}, std::forward<F>(job), how,
+                                                             {detail::patience::none});
+    }
+    /// The same with a future.
+    template <barrier_job<Key> F>
+    auto async_barrier(F&& job, const job_options& how = {}) {
+        return detail::submitter<Key, barrier_place>::async(barrier_place{core_}, std::forward<F>(job), how);
+    }
+
     // --- Coroutines (task.hpp) ------------------------------------------------------------------------------------
 
     /// Submits a coroutine, which keeps the key, with no thread, until it has ended (or lends it to the key's other
@@ -643,6 +680,13 @@ class basic_task_pool {
         detail::key_view key;
         submit_result submit(detail::job_source& job, const job_options& how, detail::patience wait) const {
             return detail::submit_shared(*core, key, job, how, wait);
+        }
+    };
+
+    struct barrier_place {
+        const std::shared_ptr<detail::pool_core>& core;
+        submit_result submit(detail::job_source& job, const job_options& how, detail::patience wait) const {
+            return detail::submit_barrier(*core, job, how, wait);
         }
     };
 

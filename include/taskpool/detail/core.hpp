@@ -293,6 +293,9 @@ TASKPOOL_EXPORT submit_result submit_shared(pool_core& core, const key_view& key
 TASKPOOL_EXPORT submit_result submit_shared(pool_core& core, lane& lane, job_source& job, const job_options& how,
                                             patience wait);
 
+/// Between all that was submitted before and after it.
+TASKPOOL_EXPORT submit_result submit_barrier(pool_core& core, job_source& job, const job_options& how, patience wait);
+
 /// Submits for a later time, and again every `period` if that is positive.
 TASKPOOL_EXPORT scheduled schedule(pool_core& core, const key_view& key, job_source& job, const job_options& how,
                                    clock::time_point when, std::chrono::nanoseconds period);

@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "barrier.hpp"
+
+#include <algorithm>
+#include <mutex>
+
+#include "pool_core.hpp"
+#include "shared_job.hpp"
+#include "wait_graph.hpp"
+
+namespace taskpool::detail {
+
+namespace {
+
+constexpr std::size_t stride = 512; // table places under one hold of a shard's lock
+constexpr tick first_doubt = 20;    // between two looks at whether a barrier can ever run: doubled from here ...
+constexpr tick longest_between_doubts = 1000; // ... to here
+
+} // namespace
+
+barrier_line::barrier_line(pool_core& core) : in(core), own(*core.maker.make_without_key(0)) {
+    own.attends = true;
+    own.pins = 1;
+    record.detached = true;
+    record.end = [](job_extras&) noexcept {}; // not called; it tells this from a group of shared jobs
+    own.link_locked(record);
+}
+
+barrier_line::~barrier_line() { in.maker.free_without_key(&own); }
+
+barrier_line::coming::coming(pool_core& core) noexcept : core_(core) {
+    barrier_line& line = *core.barrier;
+    const std::lock_guard lock(line.mutex);
+    ++line.brought;
+    // relaxed: see tell_drainers and conduct_barriers.
+    if (line.pending.exchange(true, std::memory_order_relaxed))
+        return;
+    for (auto& s : core.shards) {
+        const std::lock_guard shard_lock(s.lock);
+        s.guarded = true;
+        s.table.have_new_ones_attend_locked(true);
+        for (lane* const l : s.table.places_locked()) {
+            if (l == nullptr)
+                continue;
+            const std::lock_guard head_lock(l->head_lock);
+            l->attends = true;
+        }
+    }
+}
+
+barrier_line::coming::~coming() {
+    barrier_line& line = *core_.barrier;
+    {
+        const std::lock_guard lock(line.mutex);
+        --line.brought;
+    }
+    core_.poke_keeper(); // it may have come to nothing
+}
+
+std::size_t pool_core::barriers() const noexcept {
+    if (is_forked())
+        return 0;
+    const std::lock_guard shard_lock(shards.front().lock);
+    const std::lock_guard lock(barrier->own.head_lock);
+    return barrier->own.waiting() + (barrier->own.has_job ? 1 : 0);
+}
+
+// --- In the lanes ----------------------------------------------------------------------------------------------------
+
+/// What stop() discards waits for nothing. REQUIRES: the shard's lock; the caller owns the lane.
+bool pool_core::waits_for_barrier_locked(const shard& s, lane& l) const noexcept {
+    const std::lock_guard lock(l.head_lock);
+    const job_slot* const front = l.front_locked();
+    return front != nullptr && later(front->era, s.open_era) && (!is_stopping() || runs_in_stop(front->on_stop));
+}
+
+/// For the worker that has the barriers' lane. REQUIRES: the first shard's lock.
+turn pool_core::attend_barrier(lane& l) noexcept {
+    std::unique_lock lock(l.head_lock);
+    const job_slot* const front = l.front_locked();
+    if (front == nullptr)
+        return turn::unclear;
+    if (barrier->due == front->era || (is_stopping() && !runs_in_stop(front->on_stop))) {
+        barrier->due.reset();
+        lock.release();
+        return turn::own;
+    }
+    suspend_locked(l);
+    poke_keeper();
+    return turn::others;
+}
+
+namespace {
+
+/// Whether a lane has no work of this era, or of an earlier one. Coroutines that lend it wait for the barrier like what
+/// comes after it. REQUIRES: the shard's lock.
+bool is_done_locked(lane& l, barrier_era era) noexcept {
+    if (l.state == lane_state::idle)
+        return true;
+    const std::lock_guard lock(l.head_lock);
+    if (l.has_job || shares_of_locked(l) != nullptr)
+        return false;
+    const job_slot* const front = l.front_locked();
+    return front == nullptr || later(front->era, era);
+}
+
+} // namespace
+
+// --- The keeper ------------------------------------------------------------------------------------------------------
+
+void pool_core::conduct_barriers() noexcept {
+    // relaxed: whoever brings a barrier pokes the keeper afterwards, which orders it.
+    if (!barrier->pending.load(std::memory_order_relaxed))
+        return;
+    const auto next = look_at_barriers();
+    if (!next)
+        return;
+    if (barrier->first != next->era) {
+        open_era(next->era);
+        barrier->first = next->era;
+        barrier->at_shard = barrier->at_place = 0;
+        barrier->patience = 0;
+    }
+    if (next->waits && !all_are_done(next->era)) {
+        const bool doubted = barrier->doubted.exchange(false, std::memory_order_relaxed); // as `pending`
+        if (!manual && (doubted || clock.now() - barrier->asked >= barrier->patience)) {
+            barrier->asked = clock.now();
+            barrier->patience = std::clamp(barrier->patience * 2, first_doubt, longest_between_doubts);
+            if (wait_graph::instance().holds_up_barriers(*this))
+                discard_barrier(next->era);
+        }
+        return;
+    }
+    lane& l = barrier->own;
+    std::optional<tick> ready;
+    {
+        const std::lock_guard shard_lock(shards.front().lock);
+        const std::lock_guard lock(l.head_lock);
+        const job_slot* const front = l.front_locked();
+        if (front == nullptr || front->era != next->era)
+            return poke_keeper(); // another one is the first now
+        barrier->due = next->era;
+        ready = wake_locked(shards.front(), l);
+    }
+    if (ready)
+        enqueue(l, *ready); // ours since it is active and in no queue
+}
+
+/// The first barrier that waits for the keeper, if any. Where there is none at all, all lanes go on.
+std::optional<pool_core::first_barrier> pool_core::look_at_barriers() noexcept {
+    lane& l = barrier->own;
+    shard& s = shards.front();
+    const std::lock_guard lock(barrier->mutex);
+    barrier_era latest = 0;
+    {
+        const std::lock_guard shard_lock(s.lock);
+        const std::lock_guard head_lock(l.head_lock);
+        if (l.has_job || l.state == lane_state::active)
+            return std::nullopt; // its worker, or who holds the job, says when that is over
+        if (const job_slot* const front = l.front_locked())
+            return first_barrier{front->era, !is_stopping() || runs_in_stop(front->on_stop)};
+        latest = s.era;
+    }
+    barrier->first.reset();
+    open_era(latest);
+    if (barrier->brought > 0)
+        return std::nullopt;
+    // With the mutex held no barrier comes meanwhile.
+    for (auto& each : shards) {
+        const std::lock_guard shard_lock(each.lock);
+        each.guarded = false; // its lanes find out one by one (attend)
+        each.table.have_new_ones_attend_locked(each.rates.all_attend);
+    }
+    barrier->pending.store(false, std::memory_order_relaxed); // see above
+    return std::nullopt;
+}
+
+/// Lets jobs of this era start.
+void pool_core::open_era(barrier_era era) noexcept {
+    if (barrier->opened == era)
+        return;
+    barrier->opened = era;
+    for (auto& s : shards) {
+        const std::lock_guard shard_lock(s.lock);
+        const auto before = s.open_era;
+        s.open_era = era;
+        for (lane* const l : s.table.places_locked()) {
+            if (l == nullptr || l->state != lane_state::suspended)
+                continue;
+            std::optional<tick> ready;
+            {
+                const std::lock_guard lock(l->head_lock);
+                const job_slot* const front = l->has_job ? nullptr : l->front_locked();
+                if (front != nullptr && later(front->era, before) && !later(front->era, era))
+                    ready = wake_locked(s, *l);
+            }
+            if (ready)
+                enqueue(*l, *ready); // a ready queue's lock may be taken under a shard's
+        }
+    }
+}
+
+/// Whether no lane has work of this era, or an earlier one. If one has, the keeper is poked when that may be over.
+bool pool_core::all_are_done(barrier_era era) noexcept {
+    while (barrier->at_shard < shards.size()) {
+        shard& s = shards[barrier->at_shard];
+        const std::lock_guard lock(s.lock);
+        const auto& places = s.table.places_locked();
+        if (barrier->changes != s.table.changes_locked())
+            barrier->at_place = 0;
+        barrier->changes = s.table.changes_locked();
+        const auto end = std::min(barrier->at_place + stride, places.size());
+        for (; barrier->at_place < end; ++barrier->at_place) {
+            if (lane* const l = places[barrier->at_place]; l != nullptr && !is_done_locked(*l, era)) {
+                s.idle_wanted = true;
+                return false;
+            }
+        }
+        if (barrier->at_place >= places.size()) {
+            ++barrier->at_shard;
+            barrier->at_place = 0;
+        }
+    }
+    return true;
+}
+
+/// The first barrier, if it is still of this era, could never run.
+void pool_core::discard_barrier(barrier_era era) noexcept {
+    lane& l = barrier->own;
+    shard& s = shards.front();
+    job_slot job;
+    {
+        const std::lock_guard shard_lock(s.lock);
+        const std::lock_guard lock(l.head_lock);
+        const job_slot* const front = l.front_locked();
+        if (l.has_job || l.state != lane_state::suspended || front == nullptr || front->era != era)
+            return;
+        l.take_locked(job);
+        ++s.discarded;
+        ++s.budget;
+        if (l.front_locked() == nullptr)
+            go_idle_locked(s, l);
+    }
+    if (settings.max_wait)
+        gate.take_back(s); // as in cancel
+    waiting_room.wake(&l, 1);
+    waiting_room.wake(nullptr, 1);
+    discard_job(l, job, discard_reason::would_deadlock);
+    poke_keeper();
+}
+
+void pool_core::doubt_barriers() noexcept {
+    if (!barrier->pending.load(std::memory_order_relaxed)) // who brings one asks at its first look
+        return;
+    barrier->doubted.store(true, std::memory_order_relaxed); // the event orders it
+    poke_keeper();
+}
+
+// --- In the wait graph -----------------------------------------------------------------------------------------------
+
+/// Whether something in a lane comes after a barrier: a job, room, or the end of all. REQUIRES: all shards' locks.
+bool pool_core::is_behind_barrier_locked(const lane& of, reach how_far) const noexcept {
+    auto& l = const_cast<lane&>(of); // as whoever waits for it has it
+    if (&l == &barrier->own)
+        return true;
+    const shard& s = shards[l.shard];
+    const std::lock_guard lock(l.head_lock);
+    const job_slot* const front = l.front_locked();
+    if (how_far.kind == reach::none) // until it takes its next job
+        return front != nullptr && later(front->era, s.open_era);
+    auto number = static_cast<std::uint32_t>(l.taken.load(std::memory_order_relaxed)); // under the lane's lock
+    bool found = false;
+    l.each_waiting_locked([&](const job_slot& job) {
+        ++number;
+        const bool asked = how_far.kind == reach::all || number == how_far.number;
+        found |= asked && later(job.era, s.open_era);
+    });
+    return found;
+}
+
+} // namespace taskpool::detail
