@@ -15,11 +15,7 @@ void move_callable(const job_ops& ops, void* to, void* from) noexcept {
 }
 
 void relocate(job_slot& to, job_slot& from) noexcept {
-    to.ops = from.ops;
-    to.age = from.age;
-    to.on_stop = from.on_stop;
-    to.priority = from.priority;
-    to.era = from.era;
+    std::memcpy(&to, &from, offsetof(job_slot, storage)); // one move of 16 bytes
     move_callable(*from.ops, to.storage, from.storage);
 }
 

@@ -52,6 +52,7 @@
 #include <cstdint>
 #include <memory>
 #include <stop_token>
+#include <type_traits>
 
 #include <taskpool/detail/core.hpp>
 
@@ -72,7 +73,7 @@ struct job_slot {
     barrier_era era; // in which it was pushed (barrier.hpp)
     alignas(inline_job_alignment) std::byte storage[inline_job_size];
 };
-static_assert(sizeof(job_slot) == 48);
+static_assert(sizeof(job_slot) == 48 && std::is_trivially_copyable_v<job_slot>);
 
 /// Moves a stored callable; `from` holds none afterwards.
 void move_callable(const job_ops& ops, void* to, void* from) noexcept;
