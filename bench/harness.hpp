@@ -142,6 +142,7 @@ class report {
     void metric(std::string_view name, double value) { metrics_.emplace_back(name, value); }
     /// p50_us, p99_us and p999_us. The samples are nanoseconds.
     void latencies(std::vector<std::int64_t> samples);
+    void version(std::string_view of_peer) { version_ = of_peer; }
     void not_run(std::string_view why) { not_run_ = why; }
     void verify(std::uint64_t accepted, std::uint64_t ran) {
         accepted_ = accepted;
@@ -159,6 +160,7 @@ class report {
     std::string_view peer_;
     const settings& how_;
     std::vector<std::pair<std::string_view, double>> metrics_;
+    std::string version_;
     std::string_view not_run_;
     std::uint64_t accepted_ = 0;
     std::uint64_t ran_ = 0;

@@ -7,6 +7,7 @@
 //         explicit some_peer(unsigned workers, bool held);         // held: no job runs yet (`memory`)
 //         void release();                                          // from now on they do
 //         template <class Job> void submit(std::string_view key, Job job);   // from any thread, jobs included
+//         static std::string version();                            // where there is one
 //     };
 //     BENCH_MAIN(some_peer)
 //
@@ -359,6 +360,8 @@ template <class Peer>
     settings how = parse(argc, argv);
     auto& what = how.what;
     report result(Peer::name, how);
+    if constexpr (requires { Peer::version(); })
+        result.version(Peer::version());
     const bool counts_keys = what.name == "churn" || what.name == "memory" || what.name == "distinct";
     if (counts_keys)
         what.jobs = what.keys = std::min(what.keys, Peer::max_keys); // the figures are for a key or a job

@@ -28,23 +28,24 @@ type workload struct {
 const ms = time.Millisecond
 
 var workloads = map[string]workload{
-	"hot1":         {1, 1, 5000000, "", 0, 1, 500000, 0},
-	"spread":       {1, 10000, 5000000, "uniform", 0, 10000, 200000, 0},
-	"many":         {1, 1000000, 5000000, "", 0, 50000, 200000, 0},
-	"contended1":   {4, 1, 4000000, "", 0, 1, 400000, 0},
-	"contended":    {4, 10000, 4000000, "zipf", 0, 10000, 200000, 0},
-	"chain":        {1, 64, 5000000, "", 0, 64, 300000, 0},
+	"hot1":         {1, 1, 5000000, "", 0, 1, 300000, 0},
+	"spread":       {1, 10000, 5000000, "uniform", 0, 10000, 100000, 0},
+	"many":         {1, 1000000, 5000000, "", 0, 20000, 100000, 0},
+	"contended1":   {4, 1, 4000000, "", 0, 1, 200000, 0},
+	"contended":    {4, 10000, 4000000, "zipf", 0, 10000, 100000, 0},
+	"chain":        {1, 64, 5000000, "", 0, 64, 200000, 0},
 	"idle":         {1, 1, 2000, "", 0, 1, 100, 0},
 	"blocking":     {1, 1000, 1000, "", 100 * ms, 40, 40, 10 * ms},
 	"memory":       {1, 1000000, 1000000, "", time.Second, 50000, 50000, time.Second},
-	"churn":        {1, 5000000, 5000000, "", 0, 100000, 100000, 0},
+	"churn":        {1, 5000000, 5000000, "", 0, 50000, 50000, 0},
 	"head-of-line": {1, 64, 20000, "", 5 * ms, 64, 1000, 5 * ms},
-	"work":         {1, 10000, 1000000, "uniform", 0, 10000, 50000, 0},
+	"work":         {1, 10000, 1000000, "uniform", 0, 10000, 30000, 0},
 }
 
 type result struct {
 	Peer       string             `json:"peer"`
 	Workload   string             `json:"workload"`
+	Version    string             `json:"version"`
 	Workers    int                `json:"workers"`
 	Producers  int                `json:"producers"`
 	Keys       int                `json:"keys"`
@@ -311,7 +312,7 @@ func main() {
 	default:
 		wrong("no such peer: " + *peer)
 	}
-	out = result{Peer: *peer, Workload: *name, Workers: workers, Producers: what.producers, Keys: what.keys,
+	out = result{Peer: *peer, Workload: *name, Version: runtime.Version(), Workers: workers, Producers: what.producers, Keys: what.keys,
 		Metrics: map[string]float64{}}
 	switch *name {
 	case "chain":

@@ -4,6 +4,7 @@
 #include <asio/io_context.hpp>
 #include <asio/post.hpp>
 #include <asio/strand.hpp>
+#include <asio/version.hpp>
 
 #include "common.hpp"
 
@@ -13,6 +14,10 @@ class asio_peer {
   public:
     static constexpr std::string_view name = "asio";
     static constexpr std::uint32_t max_keys = any_number_of_keys;
+
+    static std::string version() {
+        return dotted(ASIO_VERSION / 100000, ASIO_VERSION / 100 % 1000, ASIO_VERSION % 100);
+    }
 
     asio_peer(unsigned workers, bool held)
         : workers_(workers), context_(static_cast<int>(workers)), work_(context_.get_executor()) {

@@ -28,6 +28,8 @@ class caf_peer {
     static constexpr std::string_view name = "caf";
     static constexpr std::uint32_t max_keys = 1'000'000;
 
+    static std::string version() { return dotted(CAF_MAJOR_VERSION, CAF_MINOR_VERSION, CAF_PATCH_VERSION); }
+
     caf_peer(unsigned workers, bool held) : system_(configure(workers)), held_(held) {
         if (!held)
             return;

@@ -21,6 +21,10 @@ namespace bench {
 /// 16 bytes of captures lie in it without an allocation.
 using job = std::function<void()>;
 
+inline std::string dotted(int major, int minor, int patch) {
+    return std::to_string(major) + '.' + std::to_string(minor) + '.' + std::to_string(patch);
+}
+
 struct string_hash {
     using is_transparent = void;
     std::size_t operator()(std::string_view key) const noexcept { return std::hash<std::string_view>()(key); }

@@ -5,6 +5,7 @@
 #include <tbb/concurrent_queue.h>
 #include <tbb/global_control.h>
 #include <tbb/task_arena.h>
+#include <tbb/version.h>
 
 #include "common.hpp"
 
@@ -14,6 +15,8 @@ class onetbb_peer {
   public:
     static constexpr std::string_view name = "onetbb";
     static constexpr std::uint32_t max_keys = 1'000'000;
+
+    static std::string version() { return TBB_runtime_version(); }
 
     // The control counts the program's own thread, which takes no part in the arena: without it there would be one
     // worker less.

@@ -13,6 +13,8 @@ class taskpool_peer {
     static constexpr std::string_view name = "taskpool";
     static constexpr std::uint32_t max_keys = any_number_of_keys;
 
+    static std::string version() { return TASKPOOL_VERSION; }
+
     taskpool_peer(unsigned workers, bool held) : pool_({.threads = workers, .autostart = !held}) {}
     void release() { pool_.start(); }
 
