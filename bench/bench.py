@@ -129,7 +129,7 @@ def die_with_parent():
 
 def end_running():
     if running is not None and running.poll() is None:
-        running.kill()
+        os.killpg(running.pid, signal.SIGKILL)
         running.wait()
 
 
@@ -144,7 +144,7 @@ def run(program, arguments, timeout):
     global running
     try:
         running = subprocess.Popen([program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                   preexec_fn=die_with_parent)
+                                   preexec_fn=die_with_parent, start_new_session=True)
         out, complaints = running.communicate(timeout=timeout)
     except OSError as error:
         return {"failed": f"cannot be run: {error.strerror}"}
