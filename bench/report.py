@@ -65,7 +65,11 @@ class Results:
 def number(value):
     if value is None:
         return ""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    if value >= 100:
+        return f"{value:,.0f}"
+    if value == 0:
+        return "0"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
 def cell(results, peer, workload, metric):
@@ -124,8 +128,9 @@ def throughput_rows(results):
                             (catalogue.HASH, times_hash)):
             ratio = results.ratio(workload, "mjobs_s", peer) if peer else None
             if ratio is not None:
-                yield [f"{workload}, M jobs/s", number(ours), f"{peer} {number(results.median(peer, workload, 'mjobs_s'))}",
-                       f"{ratio:.2f}", f"at least {times:.2f} x", verdict(ratio >= times)]
+                theirs = results.median(peer, workload, "mjobs_s")
+                yield [f"{workload}, M jobs/s", number(ours), f"{peer} {number(theirs)}", f"{ratio:.2f}",
+                       f"at least {times:.2f} x", verdict(ratio >= times)]
 
 
 def relative_rows(results):
