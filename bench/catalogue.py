@@ -16,6 +16,7 @@ class Peer:
 
 PEERS = [
     Peer("taskpool", "taskpool", ours=True),
+    Peer("taskpool-wide", "taskpool_wide", ours=True),
     Peer("taskpool-handles", "taskpool_handles", ours=True),
     Peer("go-original", "go", ("--peer", "go-original")),
     Peer("asio", "asio"),

@@ -15,7 +15,8 @@ class taskpool_peer {
 
     static std::string version() { return TASKPOOL_VERSION; }
 
-    taskpool_peer(unsigned workers, bool held) : pool_({.threads = workers, .autostart = !held}) {}
+    taskpool_peer(unsigned workers, bool held, std::size_t lane_capacity = taskpool::options().lane_capacity)
+        : pool_({.threads = workers, .lane_capacity = lane_capacity, .autostart = !held}) {}
     void release() { pool_.start(); }
 
     template <class Job>
@@ -27,7 +28,14 @@ class taskpool_peer {
     taskpool::task_pool pool_;
 };
 
-/// The same through handles, without look-ups.
+/// The same with lanes as long as the whole pool's: a million jobs may wait. Most peers know no bound at all.
+class taskpool_wide_peer : public taskpool_peer {
+  public:
+    static constexpr std::string_view name = "taskpool-wide";
+    taskpool_wide_peer(unsigned workers, bool held) : taskpool_peer(workers, held, taskpool::options().pool_capacity) {}
+};
+
+/// The defaults, through handles: without look-ups.
 class taskpool_handles_peer : public taskpool_peer {
   public:
     static constexpr std::string_view name = "taskpool-handles";
