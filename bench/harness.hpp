@@ -25,7 +25,7 @@ class key_text {
         for (std::size_t place = text_.size(); place-- > 5; key >>= 5)
             text_[place] = "0123456789abcdefghijklmnopqrstuv"[key & 31];
     }
-    operator std::string_view() const noexcept { return {text_.data(), text_.size()}; } // NOLINT: a key is a text
+    operator std::string_view() const noexcept { return {text_.data(), text_.size()}; }
 
   private:
     std::array<char, 11> text_{'u', 's', 'e', 'r', '-'};

@@ -126,7 +126,7 @@ void run_throughput(const settings& how, report& result) {
         for (unsigned p = 0; p < what.producers; ++p)
             producers.emplace_back([&, p] { produce<Job>(keys, book, sent[p], how, drawn, p); });
     }
-    auto expected = sent[0];
+    auto expected = std::move(sent[0]);
     for (unsigned p = 1; p < what.producers; ++p) {
         for (std::uint32_t key = 0; key < what.keys; ++key)
             expected[key] += sent[p][key];
