@@ -35,6 +35,10 @@ def instructions(program, way, jobs):
     return int(re.search(r"Collected : (\d+)", done.stderr).group(1)), int(done.stdout)
 
 
+def least(one, other):
+    return {way: {what: min(value, other[way][what]) for what, value in costs.items()} for way, costs in one.items()}
+
+
 def measure(program):
     costs = {}
     for way in WAYS:
@@ -81,6 +85,8 @@ def main(arguments):
     if not same_tools:
         print(f"gauge: made by {tools}; the recorded instructions, by {recorded['made_by']}, are not compared")
     worse = compare(now, recorded["costs"], same_tools)
+    if worse:  # a sweep of the lanes or a spin may have come between: once more
+        worse = compare(least(now, measure(program)), recorded["costs"], same_tools)
     for line in worse:
         print(f"gauge: {line}", file=sys.stderr)
     if worse:
