@@ -1,0 +1,3 @@
+module taskpool/bench
+
+go 1.19
