@@ -286,6 +286,7 @@ TEST(Asio_sessions, stop_ends_them) {
 TEST(Asio_sessions, cancel_unwinds_a_coroutine_in_its_lane) {
     ::asio::io_context io;
     gate open;
+    std::atomic<bool> inside = false;
     task_pool pool({.threads = 2});
     const executor lane(pool, "key");
     ::asio::steady_timer timer(io, 24h);
@@ -297,7 +298,6 @@ TEST(Asio_sessions, cancel_unwinds_a_coroutine_in_its_lane) {
                 lane, [this, here = std::this_thread::get_id()] { inside = std::this_thread::get_id() == here; });
         }
     };
-    std::atomic<bool> inside = false;
     ::asio::co_spawn(
         lane,
         [&]() -> ::asio::awaitable<void> {

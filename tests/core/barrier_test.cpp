@@ -151,9 +151,9 @@ TEST(Barrier, takes_nothing_or_a_stop_token) {
 }
 
 TEST(Barrier, works_with_keys_of_any_type) {
+    std::atomic<int> parts = 0;
     basic_task_pool<int> pool({.threads = 2});
     int sum = 0;
-    std::atomic<int> parts = 0;
     for (int i = 0; i < 100; ++i)
         ASSERT_TRUE(pool.submit(i, [&] { ++parts; }));
     ASSERT_TRUE(pool.submit_barrier([&] { sum = parts; }));
@@ -475,10 +475,10 @@ TEST(Matrix_barrier, job_throws_and_is_tried_again) {
 TEST(Matrix_barrier, lane_full) {
     // of the barriers' queue
     gate leave;
+    std::atomic<int> ran = 0;
     task_pool pool({.threads = 2, .lane_capacity = 2});
     const opener opens(leave);
     occupy(pool, "key", leave);
-    std::atomic<int> ran = 0;
     EXPECT_TRUE(pool.submit_barrier([&] { ++ran; }));
     EXPECT_TRUE(pool.submit_barrier([&] { ++ran; }));
     EXPECT_EQ(pool.try_submit_barrier([&] { ++ran; }), submit_status::full);

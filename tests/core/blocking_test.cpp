@@ -127,6 +127,7 @@ TEST(Blocking, a_scope_outside_a_job_does_nothing) {
 TEST(Blocking, the_spare_threads_go_when_the_blocked_return) {
     gate until;
     std::atomic<int> started = 0;
+    std::atomic<int> ran = 0;
     basic_task_pool<int> pool({.threads = 2});
     const opener at_end(until);
     for (int key = 0; key < 100; ++key) {
@@ -142,7 +143,6 @@ TEST(Blocking, the_spare_threads_go_when_the_blocked_return) {
     EXPECT_TRUE(eventually([&] { return pool.stats().threads <= 2; }, 30s)) << pool.stats().threads;
     EXPECT_TRUE(eventually([&] { return pool.stats().blocked_threads == 0; }));
     // And it works on as before.
-    std::atomic<int> ran = 0;
     for (int key = 0; key < 100; ++key)
         ASSERT_TRUE(pool.submit(key, [&] { ++ran; }));
     pool.drain();
@@ -151,8 +151,8 @@ TEST(Blocking, the_spare_threads_go_when_the_blocked_return) {
 
 TEST(Blocking, timing_after_scopes_have_ended_no_more_jobs_run_at_a_time_than_threads) {
     std::atomic<int> running = 0, most = 0;
-    basic_task_pool<int> pool({.threads = 1});
     std::latch all_inside(8);
+    basic_task_pool<int> pool({.threads = 1});
     for (int key = 0; key < 8; ++key) {
         ASSERT_TRUE(pool.submit(key, [&] {
             const blocking_scope blocking;

@@ -71,9 +71,9 @@ TEST(Regression_future, a_wait_for_what_follows_the_own_key_is_refused) {
 TEST(Regression_future, a_cycle_through_what_is_followed_is_refused_whoever_waits_first) {
     for (const bool a_is_first : {true, false}) {
         gate made;
+        std::atomic<int> refused = 0;
         task_pool pool({.threads = 2});
         future<int> of_a;
-        std::atomic<int> refused = 0;
         const auto wait = [&](future<int> on, bool first) {
             // The second one begins when the first one's thread is known to wait, as a rule: either may be refused.
             EXPECT_TRUE(first || eventually([&] { return pool.stats().blocked_threads > 0; }));
@@ -168,8 +168,8 @@ TEST(Regression_coroutine, a_run_in_a_pool_that_its_own_key_fills_is_called) {
 }
 
 TEST(Regression_coroutine, runs_of_coroutines_that_fill_the_pool_themselves_are_called) {
-    task_pool pool({.threads = 2, .pool_capacity = 10});
     std::atomic<int> ended = 0;
+    task_pool pool({.threads = 2, .pool_capacity = 10});
     for (int i = 0; i < 40; ++i)
         ASSERT_TRUE(pool.submit("a",
                                 [&]() -> task<> {
@@ -303,6 +303,7 @@ TEST(Regression_coroutine, a_hold_released_in_the_job_that_it_waits_for_lets_tha
 
 TEST(Regression_coroutine, a_key_that_an_ended_one_is_released_from_is_as_old_as_its_oldest_job) {
     gate busy;
+    std::latch begun(1);
     task_pool pool({.threads = 1, .max_threads = 1});
     held kept;
     std::vector<std::string> order;
@@ -312,7 +313,6 @@ TEST(Regression_coroutine, a_key_that_an_ended_one_is_released_from_is_as_old_as
     ASSERT_TRUE(pool.submit("key", [&] { order.emplace_back("old"); }));
     let_ticks_pass();
     const opener opens(busy);
-    std::latch begun(1);
     ASSERT_TRUE(pool.submit("busy", [&] {
         begun.count_down();
         busy.wait();

@@ -152,8 +152,8 @@ TEST(Task, may_be_awaited_by_a_coroutine_of_another_kind) {
     EXPECT_EQ(sum, 3);
 
     // A future goes on with it on the thread that ended the job.
-    task_pool pool({.threads = 1});
     std::atomic<int> got = 0;
+    task_pool pool({.threads = 1});
     const auto wait = [](task_pool& on, std::atomic<int>& to) -> plain {
         to = co_await on.async("key", [] { return 9; });
     };
@@ -488,8 +488,8 @@ TEST(Sleep, of_no_time_or_less_yields) {
 
 TEST(Sleep, ends_at_once_when_the_key_is_cancelled) {
     for (const auto mode : {suspension::hold, suspension::interleave}) {
-        task_pool pool({.threads = 1});
         std::atomic<bool> sleeping = false;
+        task_pool pool({.threads = 1});
         const auto sleeps = [](std::atomic<bool>& flag) -> task<bool> {
             flag = true;
             const bool whole = co_await sleep_for(std::chrono::hours::max());
@@ -509,8 +509,8 @@ TEST(Sleep, ends_at_once_when_the_key_is_cancelled) {
 
 TEST(Yield, lets_older_work_go_first) {
     gate busy;
-    task_pool pool({.threads = 1, .max_threads = 1});
     journal<std::string> order;
+    task_pool pool({.threads = 1, .max_threads = 1});
     const opener opens(busy);
     occupy(pool, "first", busy);
     const auto yields = [](journal<std::string>& to) -> task<> {
@@ -529,8 +529,8 @@ TEST(Yield, lets_older_work_go_first) {
 
 TEST(Yield, interleaving_lets_the_key_s_waiting_jobs_go_first) {
     gate busy;
-    task_pool pool({.threads = 1});
     journal<int> order;
+    task_pool pool({.threads = 1});
     const opener opens(busy);
     occupy(pool, "key", busy);
     const auto yields = [](journal<int>& to) -> task<> {
@@ -586,8 +586,8 @@ TEST(Run, under_the_own_key_is_a_deadlock_unless_it_interleaves) {
 }
 
 TEST(Run, in_a_cycle_of_keys_is_an_error_that_names_them) {
-    task_pool pool({.threads = 2});
     std::latch both(2);
+    task_pool pool({.threads = 2});
     const auto calls = [](task_pool& on, std::string other, std::latch& together) -> task<int> {
         together.arrive_and_wait();
         co_return co_await on.run(other, [] { return 1; });
@@ -683,9 +683,9 @@ TEST(When_all, gives_all_values_in_order) {
 
 TEST(When_all, throws_the_first_error_after_all_have_ended) {
     gate slow;
+    std::atomic<bool> ended = false;
     task_pool pool({.threads = 2});
     const opener opens(slow);
-    std::atomic<bool> ended = false;
     const auto all = [](task_pool& on, gate& until, std::atomic<bool>& flag) -> task<std::string> {
         try {
             co_await when_all(on.async("a", []() -> int { throw std::runtime_error("first"); }),
@@ -804,9 +804,10 @@ TEST(Std_future, takes_value_and_exception) {
 
 TEST(Coroutines_stress, many_of_all_kinds_while_keys_are_cancelled) {
     allow_time(300s);
+    std::atomic<std::uint64_t> began = 0, ended = 0;
+    std::atomic<bool> over = false;
     task_pool pool({.threads = 4, .lane_capacity = 20});
     std::array<int, 8> counters{}; // each touched under its key only
-    std::atomic<std::uint64_t> began = 0, ended = 0;
     const auto works = [](task_pool& on, int& counter, std::size_t id, std::atomic<std::uint64_t>& b,
                           std::atomic<std::uint64_t>& e) -> task<> {
         ++b;
@@ -841,7 +842,6 @@ TEST(Coroutines_stress, many_of_all_kinds_while_keys_are_cancelled) {
         }
         ++e;
     };
-    std::atomic<bool> over = false;
     std::thread canceller([&] {
         for (std::size_t i = 0; !over; ++i) {
             pool.cancel("key-" + std::to_string(i % 8));

@@ -55,8 +55,8 @@ TEST(G1_order, holds_for_producers_that_pass_the_turn_on) {
     // Each submit happens before the next, though on another thread.
     constexpr int producers = 3, jobs = 9'000;
     std::vector<int> ran;
-    task_pool pool({.threads = 4});
     std::atomic<int> turn = 0;
+    task_pool pool({.threads = 4});
     std::vector<std::thread> threads;
     for (int producer = 0; producer < producers; ++producer) {
         threads.emplace_back([&, producer] {
@@ -79,8 +79,8 @@ TEST(G1_order, keeps_the_order_of_each_of_many_contending_producers) {
     constexpr int producers = 4, jobs = 20'000;
     std::array<int, producers> next{};
     int wrong = 0;
-    task_pool pool({.threads = 4});
     std::latch begin(producers);
+    task_pool pool({.threads = 4});
     std::vector<std::thread> threads;
     for (std::size_t producer = 0; producer < producers; ++producer) {
         threads.emplace_back([&, producer] {

@@ -17,8 +17,8 @@ TEST(G2_exclusion, per_key_state_needs_no_lock) {
     constexpr int jobs = 30'000;
     std::array<guarded_by_key, keys> states;
     std::atomic<int> overlaps = 0;
-    basic_task_pool<std::size_t> pool({.threads = 4});
     std::latch begin(producers);
+    basic_task_pool<std::size_t> pool({.threads = 4});
     std::vector<std::thread> threads;
     for (std::size_t producer = 0; producer < producers; ++producer) {
         threads.emplace_back([&, producer] {

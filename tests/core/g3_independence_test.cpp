@@ -38,8 +38,8 @@ TEST(G3_independence, a_job_that_computes_holds_up_no_key_while_another_thread_i
     // The keys come from many places of the hash: those that fall to the busy worker are taken by the free one.
     std::atomic<bool> done = false;
     std::atomic<int> ran = 0;
-    task_pool pool({.threads = 2, .max_threads = 2});
     std::latch begun(1);
+    task_pool pool({.threads = 2, .max_threads = 2});
     ASSERT_TRUE(pool.submit("busy", [&] {
         begun.count_down();
         const auto end = steady::now() + 30s;

@@ -96,6 +96,7 @@ TEST(G4_age_fair, a_key_that_never_runs_dry_lets_others_in) {
     // The hot key's job submits itself again and again, so the key is always ready with a job of its own.
     std::atomic<int> others = 0;
     std::atomic<bool> gave_up = false;
+    std::latch begun(1);
     task_pool pool({.threads = 1, .max_threads = 1});
     const auto end = steady::now() + 20s;
     std::function<void()> again = [&] {
@@ -105,7 +106,6 @@ TEST(G4_age_fair, a_key_that_never_runs_dry_lets_others_in) {
                 pool.submit("hot", [&] { again(); });
         }
     };
-    std::latch begun(1);
     ASSERT_TRUE(pool.submit("hot", [&] {
         begun.count_down();
         again();

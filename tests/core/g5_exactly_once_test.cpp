@@ -29,8 +29,8 @@ class tracked_job {
 TEST(G5_exactly_once, every_accepted_job_runs_once) {
     constexpr std::size_t producers = 4, jobs = 20'000;
     std::vector<tracked_job::counts> counts(producers * jobs);
-    basic_task_pool<std::size_t> pool({.threads = 4});
     std::latch begin(producers);
+    basic_task_pool<std::size_t> pool({.threads = 4});
     std::vector<std::thread> threads;
     for (std::size_t producer = 0; producer < producers; ++producer) {
         threads.emplace_back([&, producer] {
@@ -201,8 +201,8 @@ TEST(G5_exactly_once, submits_that_race_with_stop_are_accepted_and_accounted_for
         std::vector<tracked_job::counts> counts(producers * jobs);
         std::vector<char> accepted(producers * jobs);
         std::atomic<std::uint64_t> reported = 0;
-        task_pool pool({.threads = 2, .on_discard = [&](const discard&) { ++reported; }});
         std::latch begin(producers + 1);
+        task_pool pool({.threads = 2, .on_discard = [&](const discard&) { ++reported; }});
         std::vector<std::thread> threads;
         for (std::size_t producer = 0; producer < producers; ++producer) {
             threads.emplace_back([&, producer] {
@@ -241,8 +241,8 @@ TEST(G5_exactly_once, a_cancel_that_races_with_the_worker_discards_or_lets_run_b
     constexpr std::size_t jobs = 20'000;
     std::vector<tracked_job::counts> counts(jobs);
     std::atomic<std::uint64_t> reported = 0;
-    task_pool pool({.threads = 2, .on_discard = [&](const discard&) { ++reported; }});
     std::atomic<bool> done = false;
+    task_pool pool({.threads = 2, .on_discard = [&](const discard&) { ++reported; }});
     std::uint64_t cancelled = 0;
     std::thread canceller([&] {
         while (!done)

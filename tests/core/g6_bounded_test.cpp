@@ -38,9 +38,9 @@ TEST(G6_bounded, the_lane_bound_is_exact_for_every_capacity_and_before_the_start
 }
 
 TEST(G6_bounded, the_lane_bound_is_exact_for_contending_producers) {
-    task_pool pool({.lane_capacity = 100, .autostart = false});
-    std::atomic<int> accepted = 0;
     std::latch begin(4);
+    std::atomic<int> accepted = 0;
+    task_pool pool({.lane_capacity = 100, .autostart = false});
     std::vector<std::thread> threads;
     for (int i = 0; i < 4; ++i) {
         threads.emplace_back([&] {
@@ -55,9 +55,9 @@ TEST(G6_bounded, the_lane_bound_is_exact_for_contending_producers) {
 }
 
 TEST(G6_bounded, the_pool_bound_is_exact_for_contending_producers_with_many_keys) {
-    basic_task_pool<int> pool({.pool_capacity = 64, .autostart = false});
-    std::atomic<int> accepted = 0;
     std::latch begin(4);
+    std::atomic<int> accepted = 0;
+    basic_task_pool<int> pool({.pool_capacity = 64, .autostart = false});
     std::vector<std::thread> threads;
     for (int i = 0; i < 4; ++i) {
         threads.emplace_back([&, i] {
@@ -148,10 +148,10 @@ TEST(G6_bounded, a_cancel_makes_room) {
 }
 
 TEST(G6_bounded, a_cancel_lets_a_blocked_submitter_in) {
+    std::atomic<bool> returned = false;
     task_pool pool({.lane_capacity = 3, .autostart = false});
     for (int i = 0; i < 3; ++i)
         ASSERT_TRUE(pool.submit("key", [] {}));
-    std::atomic<bool> returned = false;
     std::thread submitter([&] {
         EXPECT_TRUE(pool.submit("key", [] {}));
         returned = true;
@@ -166,13 +166,13 @@ TEST(G6_bounded, a_cancel_lets_a_blocked_submitter_in) {
 TEST(G6_bounded, a_cancel_lets_a_submitter_in_that_a_full_pool_blocks) {
     for (const bool started : {false, true}) {
         gate until;
+        std::atomic<bool> returned = false;
         task_pool pool({.threads = 1, .max_threads = 1, .pool_capacity = 3, .autostart = started});
         const opener at_end(until);
         if (started)
             occupy(pool, "key", until);
         for (int i = 0; i < 3; ++i)
             ASSERT_TRUE(pool.submit("key", [] {}));
-        std::atomic<bool> returned = false;
         std::thread submitter([&] {
             EXPECT_TRUE(pool.submit("other", [] {}));
             returned = true;

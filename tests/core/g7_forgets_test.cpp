@@ -112,9 +112,9 @@ std::size_t bytes_in_use() {
 
 TEST(G7_forgets, a_million_distinct_keys_pass_through_in_bounded_memory) {
     // To remember a million such keys would take 200 MB.
+    std::atomic<int> ran = 0;
     task_pool pool({.threads = 2, .pool_capacity = 10'000});
     const std::size_t before = bytes_in_use();
-    std::atomic<int> ran = 0;
     const std::string prefix(100, 'k');
     for (int i = 0; i < 1'000'000; ++i)
         ASSERT_TRUE(pool.submit(prefix + std::to_string(i), [&] { ran.fetch_add(1, std::memory_order_relaxed); }));

@@ -153,8 +153,8 @@ TEST(G8_stop, waits_until_running_jobs_have_ended) {
 }
 
 TEST(G8_stop, joins_the_threads) {
-    task_pool pool({.threads = 4});
     std::atomic<int> ran = 0;
+    task_pool pool({.threads = 4});
     for (int i = 0; i < 100; ++i)
         ASSERT_TRUE(pool.submit(std::to_string(i), [&] { ++ran; }));
     EXPECT_GE(pool.stats().threads, 1U);
@@ -179,10 +179,10 @@ TEST(G8_stop, is_idempotent_and_gives_the_same_report) {
 TEST(G8_stop, may_be_called_from_several_threads_at_once) {
     for (int round = 0; round < 20; ++round) {
         constexpr std::size_t stoppers = 4;
+        std::latch begin(stoppers);
         task_pool pool({.threads = 2});
         for (int i = 0; i < 200; ++i)
             ASSERT_TRUE(pool.submit(std::to_string(i % 9), [] { burn(10us); }));
-        std::latch begin(stoppers);
         std::array<stop_report, stoppers> reports;
         std::vector<std::thread> threads;
         for (auto& report : reports) {

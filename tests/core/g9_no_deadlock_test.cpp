@@ -127,8 +127,8 @@ TEST(G9_no_deadlock, two_keys_that_wait_for_each_other_s_jobs) {
     for (int round = 0; round < 200; ++round) {
         outcomes seen;
         future<void> behind_alpha, behind_beta;
-        task_pool pool({.threads = 2});
         std::latch both_run(2), both_submitted(2);
+        task_pool pool({.threads = 2});
         ASSERT_TRUE(pool.submit("alpha", [&] {
             both_run.arrive_and_wait();
             behind_beta = pool.async("beta", [] {});
@@ -180,8 +180,8 @@ TEST(G9_no_deadlock, two_keys_that_submit_to_each_other_s_full_lanes) {
     for (int round = 0; round < 200; ++round) {
         outcomes seen;
         std::atomic<int> ran = 0;
-        task_pool pool({.threads = 2, .lane_capacity = 1});
         std::latch both_run(2), both_full(2);
+        task_pool pool({.threads = 2, .lane_capacity = 1});
         const auto job = [&](const std::string& own, const std::string& other) {
             return [&, own, other] {
                 both_run.arrive_and_wait();
@@ -207,8 +207,8 @@ TEST(G9_no_deadlock, three_keys_in_a_ring) {
         outcomes seen;
         const names keys = {"alpha", "beta", "gamma"};
         std::array<future<void>, 3> behind;
-        task_pool pool({.threads = 3});
         std::latch all_run(3), all_submitted(3);
+        task_pool pool({.threads = 3});
         for (std::size_t i = 0; i < 3; ++i) {
             ASSERT_TRUE(pool.submit(keys[i], [&, i] {
                 all_run.arrive_and_wait();
@@ -229,8 +229,8 @@ TEST(G9_no_deadlock, three_keys_with_a_future_a_full_lane_and_a_drain) {
     for (int round = 0; round < 100; ++round) {
         outcomes seen;
         future<void> from_beta;
-        task_pool pool({.threads = 3, .lane_capacity = 1});
         std::latch all_run(3);
+        task_pool pool({.threads = 3, .lane_capacity = 1});
         ASSERT_TRUE(pool.submit("gamma", [&] {
             EXPECT_TRUE(pool.submit("gamma", [] {}));
             all_run.arrive_and_wait();
@@ -259,8 +259,8 @@ TEST(G9_no_deadlock, three_keys_with_a_future_a_full_lane_and_a_drain) {
 TEST(G9_no_deadlock, two_jobs_that_drain_each_other_s_key) {
     for (int round = 0; round < 100; ++round) {
         outcomes seen;
-        task_pool pool({.threads = 2});
         std::latch both_run(2);
+        task_pool pool({.threads = 2});
         ASSERT_TRUE(pool.submit("alpha", [&] {
             both_run.arrive_and_wait();
             seen.attempt("alpha", [&] { pool.drain("beta"); });
@@ -327,8 +327,8 @@ TEST(G9_no_deadlock, with_one_thread_a_submit_into_a_full_pool_is_refused) {
 TEST(G9_no_deadlock, when_every_thread_would_wait_for_a_key_without_one_the_last_is_told) {
     for (int round = 0; round < 100; ++round) {
         outcomes seen;
-        task_pool pool({.threads = 2, .max_threads = 2});
         std::latch both_run(2);
+        task_pool pool({.threads = 2, .max_threads = 2});
         for (const std::string key : {"alpha", "beta"}) {
             ASSERT_TRUE(pool.submit(key, [&, key] {
                 both_run.arrive_and_wait();

@@ -145,10 +145,10 @@ TEST(Hold, released_while_its_job_still_runs_changes_nothing) {
 
 TEST(Hold, a_release_that_races_with_the_return_of_the_job_loses_nothing) {
     // The hold goes to a thread that lets it go at once, while the job returns.
+    std::atomic<bool> done = false;
     task_pool pool({.threads = 2, .lane_capacity = 10'000});
     std::mutex mutex;
     std::vector<held> holds;
-    std::atomic<bool> done = false;
     std::thread releaser([&] {
         while (!done) {
             std::vector<held> taken;

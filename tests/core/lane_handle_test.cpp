@@ -74,11 +74,11 @@ TEST(Lane_handle, may_be_copied_and_moved_and_assigned) {
 TEST(Lane_handle, is_one_lane_for_all_handles_to_a_key) {
     gate until;
     std::atomic<bool> ran = false;
+    std::latch running(1);
     task_pool pool({.threads = 2});
     const opener at_end(until);
     auto first = pool.lane("key");
     auto second = pool.lane("key");
-    std::latch running(1);
     ASSERT_TRUE(first.submit([&] {
         running.count_down();
         until.wait();

@@ -219,8 +219,8 @@ TEST(Lifecycle, threads_are_named_as_far_as_the_system_allows) {
 }
 
 TEST(Lifecycle, all_its_threads_block_all_signals) {
-    task_pool pool({.threads = 2, .name = "silent"});
     std::latch both(2);
+    task_pool pool({.threads = 2, .name = "silent"});
     for (const auto* key : {"a", "b"}) {
         ASSERT_TRUE(pool.submit(key, [&] {
             both.arrive_and_wait();
@@ -263,8 +263,8 @@ TEST(Lifecycle, as_many_threads_as_the_affinity_mask_allows_which_they_inherit) 
     CPU_SET(cpu, &one);
     ASSERT_EQ(sched_setaffinity(0, sizeof one, &one), 0);
     {
-        task_pool pool; // threads = 0
         std::atomic<int> running = 0, most = 0, wrong = 0;
+        task_pool pool; // threads = 0
         for (int i = 0; i < 4; ++i) {
             ASSERT_TRUE(pool.submit(std::to_string(i), [&] {
                 most = std::max(most.load(), ++running);
@@ -432,6 +432,7 @@ TEST(Lifecycle, a_job_may_submit_a_million_others_to_a_few_keys_waiting_for_room
 TEST(Lifecycle, a_job_that_submits_a_million_others_to_its_own_key_is_told_when_it_is_full) {
     constexpr int many = sanitized ? 100'000 : 1'000'000;
     std::atomic<int> accepted = 0, refused = 0, ran = 0;
+    std::atomic<int> all = 0;
     task_pool pool({.threads = 1});
     ASSERT_TRUE(pool.submit("key", [&] {
         for (int i = 0; i < many; ++i) {
@@ -445,7 +446,6 @@ TEST(Lifecycle, a_job_that_submits_a_million_others_to_its_own_key_is_told_when_
     EXPECT_EQ(refused, many - 100);
     EXPECT_EQ(ran, 100);
     // With a lane that is wide enough it gets them all in.
-    std::atomic<int> all = 0;
     task_pool wide({.threads = 1, .lane_capacity = many});
     ASSERT_TRUE(wide.submit("key", [&] {
         for (int i = 0; i < many; ++i)

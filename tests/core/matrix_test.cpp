@@ -115,8 +115,8 @@ void until_call_waits(task_pool& pool) {
 // runs to its end, for which stop() waits
 void spawn_stop(suspension mode) {
     gate busy;
-    task_pool pool({.threads = 1, .max_threads = 1}); // so that what is busy is not replaced
     std::atomic<bool> began = false, second_began = false;
+    task_pool pool({.threads = 1, .max_threads = 1}); // so that what is busy is not replaced
     const opener opens(busy);
     auto suspended = pool.spawn("key", sleep_for_ever(began), {.while_suspended = mode});
     until_suspended(pool, mode, [&] { return began.load(); });
@@ -154,8 +154,8 @@ void spawn_drain(suspension mode) {
 // cancel(key): as stop does, for that key; the jobs after it are not asked to stop
 void spawn_cancel_key(suspension mode) {
     gate busy;
-    task_pool pool({.threads = 1, .max_threads = 1}); // so that what is busy is not replaced
     std::atomic<bool> began = false, second_began = false, other_began = false;
+    task_pool pool({.threads = 1, .max_threads = 1}); // so that what is busy is not replaced
     auto suspended = pool.spawn("key", sleep_for_ever(began), {.while_suspended = mode});
     auto other = pool.spawn("other", sleep_for_ever(other_began), {.while_suspended = mode});
     EXPECT_TRUE(eventually([&] { return began && other_began && pool.stats().running == 0; }));

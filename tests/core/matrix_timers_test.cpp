@@ -32,11 +32,11 @@ TEST(Matrix_submit_after, stop) {
 TEST(Matrix_submit_after, drain) {
     // waited for, however far its time is
     const auto clock = new_clock();
-    task_pool pool({.threads = 1, .clock = clock});
+    std::latch begin(3);
     std::atomic<bool> ran = false;
+    task_pool pool({.threads = 1, .clock = clock});
     ASSERT_TRUE(pool.submit_after(1h, "key", [&] { ran = true; }));
     EXPECT_FALSE(pool.drain_for(1ms));
-    std::latch begin(3);
     std::vector<std::thread> drainers;
     drainers.emplace_back([&] {
         begin.arrive_and_wait();
@@ -181,9 +181,9 @@ TEST(Matrix_submit_every, drain) {
     // waits for its current beat, not for later ones; it goes on
     const auto clock = new_clock();
     gate leave;
+    std::atomic<int> beats = 0;
     task_pool pool({.threads = 1, .clock = clock});
     const opener opens(leave);
-    std::atomic<int> beats = 0;
     ASSERT_TRUE(pool.submit_every(1s, "key", [&] {
         leave.wait();
         ++beats;

@@ -175,8 +175,8 @@ TEST(Overload, a_pool_that_was_not_started_tells_it_and_refuses_nothing) {
 }
 
 TEST(Overload, keys_are_told_while_they_come_and_go) {
-    task_pool pool({.threads = 2, .on_discard = [](const discard&) {}});
     std::atomic<bool> ends = false;
+    task_pool pool({.threads = 2, .on_discard = [](const discard&) {}});
     std::vector<std::jthread> threads;
     for (int t = 0; t < 2; ++t) {
         threads.emplace_back([&, t] {
@@ -578,9 +578,9 @@ TEST(Matrix_overload, overflow_rules) {
 
 TEST(Matrix_overload, timed_job) {
     gate until;
+    std::atomic<int> ran = 0;
     watched_pool pool({.when_full = overflow::reject});
     const opener opens(until);
-    std::atomic<int> ran = 0;
     overload(pool, until);
     auto timer = pool.submit_after(1ms, "key", [&] { ++ran; });
     EXPECT_TRUE(eventually([&] { return pool.stats().timers == 0; })); // delivered

@@ -33,9 +33,9 @@ class restless {
 };
 
 TEST(Pause, no_job_of_the_key_starts_until_it_is_resumed) {
+    std::atomic<int> ran = 0;
     task_pool pool({.threads = 2});
     EXPECT_TRUE(pool.pause("key"));
-    std::atomic<int> ran = 0;
     for (int i = 0; i < 10; ++i)
         ASSERT_TRUE(pool.submit("key", [&] { ++ran; }));
     pool.async("other", [] {}).get();
@@ -199,13 +199,13 @@ TEST(Matrix_pause, job_throws) {
 }
 
 TEST(Matrix_pause, lane_full) {
+    std::latch begins(1);
     task_pool pool({.threads = 1, .lane_capacity = 2});
     pool.pause("key");
     ASSERT_TRUE(pool.submit("key", [] {}));
     ASSERT_TRUE(pool.submit("key", [] {}));
     EXPECT_EQ(pool.try_submit("key", [] {}), submit_status::full);
     EXPECT_EQ(pool.submit_for("key", 10ms, [] {}), submit_status::timed_out);
-    std::latch begins(1);
     std::thread blocked([&] {
         begins.count_down();
         EXPECT_TRUE(pool.submit("key", [] {})); // waits for room, which the resumed key makes
@@ -321,8 +321,8 @@ TEST(Matrix_pause, suspended_coroutine_that_lends_the_key) {
 }
 
 TEST(Matrix_pause, stop_lets_a_coroutine_that_lends_the_key_end) {
-    task_pool pool({.threads = 1});
     std::atomic<bool> begun = false;
+    task_pool pool({.threads = 1});
     auto result = pool.spawn("key",
                              [&begun]() -> task<bool> {
                                  begun = true;

@@ -69,9 +69,9 @@ TEST(Regression, a_job_may_start_a_pool_that_is_being_stopped) {
 
 TEST(Regression, two_pools_whose_jobs_drain_each_other_do_not_hang) {
     // Only waits for keys were in the graph of waits.
-    task_pool left({.threads = 1}), right({.threads = 1});
     std::latch both_run(2);
     std::atomic<int> refused = 0;
+    task_pool left({.threads = 1}), right({.threads = 1});
     const auto drain = [&](task_pool& other) {
         both_run.arrive_and_wait();
         try {
@@ -103,9 +103,9 @@ TEST(Regression, huge_keys_do_not_stay_in_the_summary_of_hot_keys) {
 
 TEST(Regression, a_cancel_lets_in_who_waits_for_room_in_the_pool) {
     // The room came back to a shard's budget, of which those who waited were not told.
+    std::latch holds(1);
     task_pool pool({.threads = 1, .pool_capacity = 10});
     held key_is_held;
-    std::latch holds(1);
     ASSERT_TRUE(pool.submit("a", [&](const job_context& context) {
         key_is_held = context.hold();
         holds.count_down();
@@ -121,8 +121,8 @@ TEST(Regression, a_cancel_lets_in_who_waits_for_room_in_the_pool) {
 
 TEST(Regression, a_push_from_outside_cannot_close_a_cycle_unseen) {
     // A job waited for room in the pool; the room that came was taken from outside, by a job behind that very job.
-    task_pool pool({.threads = 2, .pool_capacity = 1});
     std::atomic<bool> ends = false;
+    task_pool pool({.threads = 2, .pool_capacity = 1});
     std::vector<std::thread> outside;
     for (int t = 0; t < 2; ++t)
         outside.emplace_back([&, t] {
@@ -145,9 +145,9 @@ TEST(Regression, a_push_from_outside_cannot_close_a_cycle_unseen) {
 
 TEST(Regression, a_job_may_wait_for_room_in_another_pool) {
     // The search looked at the waiting job's own pool.
+    std::atomic<bool> accepted = false;
     task_pool target({.threads = 1, .pool_capacity = 1, .autostart = false}), source({.threads = 1});
     ASSERT_TRUE(target.submit("first", [] {}));
-    std::atomic<bool> accepted = false;
     ASSERT_TRUE(source.submit("key", [&] { accepted = target.submit("second", [] {}).accepted(); }));
     ASSERT_TRUE(eventually([&] { return source.stats().running == 1; }));
     target.start();
@@ -193,6 +193,7 @@ TEST(Regression, stop_tells_held_jobs_also_while_handles_are_made) {
         std::vector<held> holds(200);
         std::atomic<int> told = 0;
         std::vector<std::unique_ptr<std::stop_callback<std::function<void()>>>> callbacks(holds.size());
+        std::atomic<bool> ends = false;
         basic_task_pool<int> pool({.threads = 2});
         for (int i = 0; i < static_cast<int>(holds.size()); ++i)
             ASSERT_TRUE(pool.submit(i, [&, i](const basic_job_context<int>& context) {
@@ -205,7 +206,6 @@ TEST(Regression, stop_tells_held_jobs_also_while_handles_are_made) {
                     }));
             }));
         ASSERT_TRUE(eventually([&] { return pool.stats().suspended_lanes == holds.size(); }));
-        std::atomic<bool> ends = false;
         std::thread makes_handles([&] {
             std::vector<basic_lane<int>> handles;
             for (int i = 1'000; !ends && i < 50'000; ++i)

@@ -423,16 +423,16 @@ TEST(Shared, without_memory_for_a_share_a_job_runs_before_those_behind_it) {
 }
 
 TEST(Shared, jobs_of_one_key_run_on_several_threads_at_once) {
-    task_pool pool({.threads = 3});
     std::latch all(3);
+    task_pool pool({.threads = 3});
     for (int i = 0; i < 3; ++i)
         pool.submit_shared("key", [&] { all.arrive_and_wait(); });
     pool.drain();
 }
 
 TEST(Shared, blocked_ones_are_replaced_like_any_job) {
-    task_pool pool({.threads = 1, .max_threads = 4});
     std::latch all(4);
+    task_pool pool({.threads = 1, .max_threads = 4});
     for (int i = 0; i < 4; ++i)
         pool.submit_shared("key", [&] { all.arrive_and_wait(); });
     pool.drain();
@@ -440,9 +440,10 @@ TEST(Shared, blocked_ones_are_replaced_like_any_job) {
 
 TEST(Shared, several_may_wait_at_once_and_each_wait_counts) {
     gate opens_b, waits;
+    std::atomic<int> waiting = 0, refused = 0;
+    std::atomic<int> sum = 0;
     task_pool pool({.threads = 4});
     const opener opens(opens_b);
-    std::atomic<int> waiting = 0, refused = 0;
     occupy(pool, "b", opens_b);
     auto b = std::make_shared<future<int>>(pool.async("b", [&] {
         // Two jobs of "a" wait for this one.
@@ -454,7 +455,6 @@ TEST(Shared, several_may_wait_at_once_and_each_wait_counts) {
         }
         return 1;
     }));
-    std::atomic<int> sum = 0;
     pool.submit_shared("a", [&, b] {
         ++waiting;
         sum += b->get();
@@ -472,12 +472,12 @@ TEST(Shared, several_may_wait_at_once_and_each_wait_counts) {
 
 TEST(Shared, a_wait_that_ends_is_forgotten_while_another_goes_on) {
     gate opens_b, opens_c;
+    std::atomic<int> began = 0;
+    std::atomic<bool> first_ended = false;
     task_pool pool({.threads = 4});
     const opener first(opens_b), second(opens_c);
     occupy(pool, "b", opens_b);
     occupy(pool, "c", opens_c);
-    std::atomic<int> began = 0;
-    std::atomic<bool> first_ended = false;
     pool.submit_shared("a", [&] {
         ++began;
         pool.drain("b");
@@ -496,8 +496,8 @@ TEST(Shared, a_wait_that_ends_is_forgotten_while_another_goes_on) {
 }
 
 TEST(Shared, a_stop_is_told_to_all_that_run) {
-    task_pool pool({.threads = 3});
     std::atomic<int> began = 0, told = 0;
+    task_pool pool({.threads = 3});
     const auto job = [&](std::stop_token stop) {
         gate asked;
         const std::stop_callback tells(stop, [&] { asked.open(); });
@@ -681,8 +681,8 @@ TEST(Matrix_shared, pool_destroyed) {
     std::jthread ends;
     std::atomic<int> asked = 0;
     {
-        task_pool pool({.threads = 2, .on_discard = [&](const discard& d) { told.emplace_back(d.key); }});
         std::latch both(2);
+        task_pool pool({.threads = 2, .on_discard = [&](const discard& d) { told.emplace_back(d.key); }});
         for (int i = 0; i < 2; ++i)
             pool.submit_shared("key", [&](const job_context& context) {
                 both.arrive_and_wait();

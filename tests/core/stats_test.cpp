@@ -151,8 +151,8 @@ TEST(Stats, a_histogram_s_quantile_is_the_end_of_its_bucket) {
 }
 
 TEST(Stats, counters_never_shrink_and_agree_while_work_goes_on) {
-    task_pool pool({.threads = 2});
     std::atomic<bool> done = false;
+    task_pool pool({.threads = 2});
     std::thread reader([&] {
         pool_stats before;
         while (!done) {

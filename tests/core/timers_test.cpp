@@ -44,8 +44,8 @@ struct counted {
 // --- submit_after: when ----------------------------------------------------------------------------------------------
 
 TEST(Submit_after, is_never_early) {
-    task_pool pool({.threads = 2});
     std::atomic<int> early = 0;
+    task_pool pool({.threads = 2});
     for (int i = 0; i < 60; ++i) {
         const auto delay = i * 500us;
         const auto due = steady::now() + delay;
@@ -57,10 +57,10 @@ TEST(Submit_after, is_never_early) {
 }
 
 TEST(Submit_after, runs_soon_after_its_time_though_the_pool_was_asleep) {
+    std::atomic<steady::rep> late = -1;
     task_pool pool({.threads = 1});
     EXPECT_TRUE(for_a_while([] { return true; }, 150ms)); // the keeper dozes after some 50 ms
     const auto due = steady::now() + 300ms;
-    std::atomic<steady::rep> late = -1;
     ASSERT_TRUE(pool.submit_after(300ms, "key", [&] { late = (steady::now() - due).count(); }));
     pool.drain();
     EXPECT_GE(late, 0);
@@ -81,8 +81,8 @@ TEST(Submit_after, an_earlier_one_wakes_a_keeper_that_sleeps_for_a_later_one) {
 
 TEST(Submit_after, runs_when_the_clock_has_come_to_its_time_and_not_before) {
     const auto clock = new_clock();
-    task_pool pool({.threads = 1, .clock = clock});
     std::atomic<bool> ran = false;
+    task_pool pool({.threads = 1, .clock = clock});
     ASSERT_TRUE(pool.submit_after(1s, "key", [&] { ran = true; }));
     EXPECT_TRUE(for_a_while([&] { return !ran; }));
     clock->advance(999ms);
@@ -95,8 +95,8 @@ TEST(Submit_after, runs_when_the_clock_has_come_to_its_time_and_not_before) {
 
 TEST(Submit_after, goes_in_steps_of_a_tick_and_rounds_up) {
     const auto clock = new_clock();
-    task_pool pool({.threads = 1, .clock = clock});
     std::atomic<bool> ran = false;
+    task_pool pool({.threads = 1, .clock = clock});
     ASSERT_TRUE(pool.submit_after(100us, "key", [&] { ran = true; }));
     clock->advance(999us);
     EXPECT_TRUE(for_a_while([&] { return !ran; }));
@@ -106,8 +106,8 @@ TEST(Submit_after, goes_in_steps_of_a_tick_and_rounds_up) {
 
 TEST(Submit_after, no_delay_and_a_negative_one_are_due_at_once) {
     const auto clock = new_clock();
-    task_pool pool({.threads = 2, .clock = clock});
     std::atomic<int> ran = 0;
+    task_pool pool({.threads = 2, .clock = clock});
     ASSERT_TRUE(pool.submit_after(0s, "a", [&] { ++ran; }));
     ASSERT_TRUE(pool.submit_after(-1h, "b", [&] { ++ran; }));
     ASSERT_TRUE(pool.submit_after(std::chrono::hours::min(), "c", [&] { ++ran; }));
@@ -137,6 +137,7 @@ TEST(Submit_after, delays_beyond_the_end_of_the_clock_are_never_due) {
 TEST(Submit_after, all_times_of_a_wide_range_come_in_order) {
     // Through all levels of the wheel: from a millisecond to some years.
     const auto clock = new_clock();
+    std::atomic<int> early = 0;
     task_pool pool({.threads = 1, .lane_capacity = 10'000, .clock = clock});
     std::vector<std::chrono::milliseconds> delays;
     std::mt19937_64 random(1);
@@ -145,7 +146,6 @@ TEST(Submit_after, all_times_of_a_wide_range_come_in_order) {
             delays.emplace_back(random() % (std::uint64_t{1} << bits) + 1);
     std::shuffle(delays.begin(), delays.end(), random);
     std::vector<std::chrono::milliseconds> ran; // one key: no lock
-    std::atomic<int> early = 0;
     for (const auto delay : delays)
         ASSERT_TRUE(pool.submit_after(delay, "key", [&, delay] {
             early += clock->now() < manual_clock::time_point(1h) + delay;
@@ -203,8 +203,8 @@ TEST(Submit_after, it_takes_its_place_in_its_lane_when_its_time_has_come) {
 
 TEST(Submit_after, from_inside_a_job_under_its_own_key) {
     const auto clock = new_clock();
-    task_pool pool({.threads = 1, .clock = clock});
     std::atomic<int> ran = 0;
+    task_pool pool({.threads = 1, .clock = clock});
     std::function<void()> again = [&] {
         if (++ran < 10) {
             EXPECT_TRUE(pool.submit_after(1s, "key", again));
@@ -255,8 +255,8 @@ TEST(Submit_after, is_accepted_once_and_finished_once) {
 
 TEST(Submit_after, before_start_it_waits_for_that_too) {
     const auto clock = new_clock();
-    task_pool pool({.threads = 1, .autostart = false, .clock = clock});
     std::atomic<bool> ran = false;
+    task_pool pool({.threads = 1, .autostart = false, .clock = clock});
     ASSERT_TRUE(pool.submit_after(1s, "key", [&] { ran = true; }));
     clock->advance(1h);
     EXPECT_TRUE(for_a_while([&] { return !ran; }));
@@ -319,8 +319,8 @@ TEST(Submit_after, a_capacity_of_none_refuses_all) {
 
 TEST(Submit_after, the_capacity_is_exact_with_many_submitters) {
     constexpr std::size_t capacity = 1'000;
-    task_pool pool({.threads = 1, .timer_capacity = capacity});
     std::atomic<std::size_t> accepted = 0;
+    task_pool pool({.threads = 1, .timer_capacity = capacity});
     std::vector<std::thread> threads;
     for (int thread = 0; thread < 4; ++thread)
         threads.emplace_back([&, thread] {
@@ -442,9 +442,9 @@ struct alignas(Alignment) shaped_key {
 template <class Key>
 void use_shaped_keys() {
     const auto clock = new_clock();
-    basic_task_pool<Key, typename Key::hash> pool({.threads = 2, .clock = clock});
     std::atomic<int> wrong = 0;
     std::atomic<int> ran = 0;
+    basic_task_pool<Key, typename Key::hash> pool({.threads = 2, .clock = clock});
     for (int i = 0; i < 100; ++i) {
         const auto value = static_cast<unsigned char>(i);
         const auto check = [&, value](const basic_job_context<Key>& context) {
@@ -461,8 +461,8 @@ void use_shaped_keys() {
 }
 
 TEST(Submit_after, keys_of_any_size_and_alignment) {
-    basic_task_pool<no_key, no_key::hash> pool({.threads = 1});
     std::atomic<int> ran = 0;
+    basic_task_pool<no_key, no_key::hash> pool({.threads = 1});
     ASSERT_TRUE(pool.submit_after(1ms, no_key(), [&] { ++ran; }));
     pool.drain(no_key());
     EXPECT_EQ(ran, 1);
@@ -478,8 +478,8 @@ TEST(Submit_after, keys_of_any_size_and_alignment) {
 }
 
 TEST(Submit_after, an_empty_string_and_a_long_one_are_keys) {
-    task_pool pool({.threads = 2});
     journal<std::string> ran;
+    task_pool pool({.threads = 2});
     const std::string long_key(100'000, 'k');
     for (const auto& key : {std::string(), long_key})
         ASSERT_TRUE(pool.submit_after(1ms, key, [&](const job_context& context) { ran.add(context.key()); }));
@@ -492,8 +492,8 @@ TEST(Submit_after, keys_of_one_hash_are_told_apart) {
         std::size_t operator()(int) const noexcept { return 1; }
     };
     const auto clock = new_clock();
-    basic_task_pool<int, one_hash> pool({.threads = 2, .clock = clock});
     std::atomic<int> ran = 0;
+    basic_task_pool<int, one_hash> pool({.threads = 2, .clock = clock});
     for (int i = 0; i < 100; ++i)
         ASSERT_TRUE(pool.submit_after(1s, i, [&ran, i] { ran += i; }));
     EXPECT_EQ(pool.cancel(7), 1U);
@@ -510,9 +510,9 @@ TEST(Submit_after, keys_of_one_hash_are_told_apart) {
 
 TEST(Submit_after, drain_waits_for_it) {
     const auto clock = new_clock();
-    task_pool pool({.threads = 1, .clock = clock});
     std::atomic<bool> ran = false;
     std::atomic<bool> drained = false;
+    task_pool pool({.threads = 1, .clock = clock});
     ASSERT_TRUE(pool.submit_after(1s, "key", [&] { ran = true; }));
     std::thread drainer([&] {
         pool.drain();
@@ -544,9 +544,9 @@ TEST(Submit_after, drain_for_names_keys_whose_jobs_wait_for_their_time) {
 
 TEST(Submit_after, drain_of_a_key_waits_for_its_own) {
     const auto clock = new_clock();
-    task_pool pool({.threads = 2, .clock = clock});
     std::atomic<bool> ran = false;
     std::atomic<bool> drained = false;
+    task_pool pool({.threads = 2, .clock = clock});
     ASSERT_TRUE(pool.submit_after(1s, "key", [&] { ran = true; }));
     ASSERT_TRUE(pool.submit_after(1h, "other", [] {}));
     pool.drain("third");
@@ -564,9 +564,9 @@ TEST(Submit_after, drain_of_a_key_waits_for_its_own) {
 TEST(Submit_after, drain_inside_a_job_of_another_key_waits_and_of_the_own_key_is_refused) {
     const auto clock = new_clock();
     gate asked;
-    task_pool pool({.threads = 2, .clock = clock});
     std::atomic<bool> refused = false;
     std::atomic<bool> waited = false;
+    task_pool pool({.threads = 2, .clock = clock});
     ASSERT_TRUE(pool.submit_after(1s, "later", [] {}));
     ASSERT_TRUE(pool.submit("key", [&] {
         EXPECT_TRUE(pool.submit_after(1s, "key", [] {}));
@@ -589,8 +589,8 @@ TEST(Submit_after, drain_inside_a_job_of_another_key_waits_and_of_the_own_key_is
 
 TEST(Submit_after, close_leaves_it_be) {
     const auto clock = new_clock();
-    task_pool pool({.threads = 1, .clock = clock});
     std::atomic<bool> ran = false;
+    task_pool pool({.threads = 1, .clock = clock});
     ASSERT_TRUE(pool.submit_after(1s, "key", [&] { ran = true; }));
     pool.close();
     EXPECT_EQ(pool.submit_after(1s, "key", [] {}).status(), submit_status::stopped);
@@ -652,8 +652,8 @@ TEST(Submit_after, a_job_that_must_not_be_lost_runs_at_stop_in_the_order_of_the_
     for (const bool started : {true, false}) {
         const auto clock = new_clock();
         std::vector<int> ran; // one key
-        task_pool pool({.threads = 2, .lane_capacity = 3, .autostart = started, .clock = clock});
         std::atomic<int> others = 0;
+        task_pool pool({.threads = 2, .lane_capacity = 3, .autostart = started, .clock = clock});
         for (const int delay : {3, 1, 2, 9, 7, 8, 5, 6, 4}) { // three times as many as find room
             ASSERT_TRUE(pool.submit_after(std::chrono::hours(delay), "key",
                                           [&ran, delay](const job_context& context) {
@@ -812,9 +812,9 @@ TEST(Submit_after, block_a_full_lane_gets_it_as_soon_as_there_is_room_and_nobody
 TEST(Submit_after, block_a_key_without_room_holds_up_no_other) {
     const auto clock = new_clock();
     gate leave;
+    std::atomic<int> ran = 0;
     task_pool pool({.threads = 4, .max_threads = 64, .lane_capacity = 1, .clock = clock});
     const opener opens(leave);
-    std::atomic<int> ran = 0;
     occupy(pool, "full", leave);
     ASSERT_TRUE(pool.submit("full", [] {}));
     for (int i = 0; i < 100; ++i)
@@ -866,10 +866,10 @@ TEST(Submit_after, block_one_that_waits_for_room_can_be_taken_back_and_stopped) 
 TEST(Submit_after, block_a_full_pool_gets_it_when_there_is_room) {
     const auto clock = new_clock();
     gate leave;
+    std::atomic<int> ran = 0;
     task_pool pool({.threads = 1, .pool_capacity = 2, .clock = clock});
     const opener opens(leave);
     occupy(pool, "key", leave);
-    std::atomic<int> ran = 0;
     for (int i = 0; i < 2; ++i)
         ASSERT_TRUE(pool.try_submit("key", [&] { ++ran; }));
     ASSERT_EQ(pool.try_submit("key", [] {}), submit_status::full);
@@ -888,6 +888,7 @@ TEST(Submit_after, reject_without_room_it_is_discarded_and_reported) {
     journal<std::pair<std::string, discard_reason>> reported;
     for (const bool in_pool : {false, true}) {
         gate leave;
+        std::atomic<int> alive = 0;
         task_pool pool({.threads = 1,
                         .lane_capacity = in_pool ? 100U : 1U,
                         .pool_capacity = in_pool ? 1U : 100U,
@@ -899,7 +900,6 @@ TEST(Submit_after, reject_without_room_it_is_discarded_and_reported) {
         const opener opens(leave);
         occupy(pool, "key", leave);
         ASSERT_TRUE(pool.submit("key", [] {}));
-        std::atomic<int> alive = 0;
         timer handle = pool.submit_after(1s, "key", [c = counted(alive)] {});
         clock->advance(1s);
         pool.drain_for(0s);
@@ -949,9 +949,9 @@ TEST(Submit_after, drop_oldest_and_keep_latest_do_at_its_time_what_they_do_at_a_
 
 TEST(Submit_at, is_the_same_at_a_time_of_the_pool_s_clock) {
     const auto clock = new_clock();
+    std::atomic<int> ran = 0;
     task_pool pool({.threads = 1, .clock = clock});
     EXPECT_EQ(pool.now(), clock->now());
-    std::atomic<int> ran = 0;
     ASSERT_TRUE(pool.submit_at(pool.now() + 1s, "key", [&] { ++ran; }));
     ASSERT_TRUE(pool.submit_at(std::chrono::time_point<steady, std::chrono::hours>(2h), "key", [&] { ++ran; }));
     EXPECT_TRUE(for_a_while([&] { return ran == 0; }));
@@ -965,8 +965,8 @@ TEST(Submit_at, is_the_same_at_a_time_of_the_pool_s_clock) {
 
 TEST(Submit_at, a_time_that_is_over_is_due_at_once) {
     const auto clock = new_clock();
-    task_pool pool({.threads = 1, .clock = clock});
     std::atomic<int> ran = 0;
+    task_pool pool({.threads = 1, .clock = clock});
     ASSERT_TRUE(pool.submit_at(pool.now(), "key", [&] { ++ran; }));
     ASSERT_TRUE(pool.submit_at(steady::time_point(), "key", [&] { ++ran; }));
     ASSERT_TRUE(pool.submit_at(steady::time_point::min(), "key", [&] { ++ran; }));
@@ -977,9 +977,9 @@ TEST(Submit_at, a_time_that_is_over_is_due_at_once) {
 
 TEST(Submit_at, is_not_early_by_what_a_finer_time_is_rounded) {
     const auto clock = new_clock();
+    std::atomic<bool> ran = false;
     task_pool pool({.threads = 1, .clock = clock});
     using picoseconds = std::chrono::duration<std::int64_t, std::pico>;
-    std::atomic<bool> ran = false;
     ASSERT_TRUE(pool.submit_at(std::chrono::time_point<steady, picoseconds>(picoseconds(1h) + picoseconds(1)), "key",
                                [&] { ran = true; }));
     EXPECT_TRUE(for_a_while([&] { return !ran; }));
@@ -988,12 +988,12 @@ TEST(Submit_at, is_not_early_by_what_a_finer_time_is_rounded) {
 }
 
 TEST(Submit_at, by_the_steady_clock_where_there_is_no_other) {
+    std::atomic<bool> early = true;
     task_pool pool({.threads = 1});
     const auto before = steady::now();
     const auto now = pool.now();
     EXPECT_LE(before, now);
     EXPECT_LE(now, steady::now());
-    std::atomic<bool> early = true;
     ASSERT_TRUE(pool.submit_at(now + 20ms, "key", [&] { early = steady::now() < now + 20ms; }));
     pool.drain();
     EXPECT_FALSE(early);
@@ -1003,8 +1003,8 @@ TEST(Submit_at, by_the_steady_clock_where_there_is_no_other) {
 
 TEST(Submit_every, the_first_time_after_a_period_and_then_every_period) {
     const auto clock = new_clock();
-    task_pool pool({.threads = 1, .clock = clock});
     std::atomic<int> beats = 0;
+    task_pool pool({.threads = 1, .clock = clock});
     const timer handle = pool.submit_every(1s, "key", [&] { ++beats; });
     ASSERT_TRUE(handle);
     for (int i = 1; i <= 20; ++i) {
@@ -1019,11 +1019,11 @@ TEST(Submit_every, the_first_time_after_a_period_and_then_every_period) {
 TEST(Submit_every, does_not_drift_over_ten_thousand_beats) {
     // The period is no whole number of ticks, and the clock moves by what has nothing to do with it.
     const auto clock = new_clock();
+    std::atomic<int> beats = 0;
+    std::atomic<steady::rep> worst = 0;
     task_pool pool({.threads = 1, .clock = clock});
     constexpr auto period = 1'000'700us;
     constexpr int rounds = 10'000;
-    std::atomic<int> beats = 0;
-    std::atomic<steady::rep> worst = 0;
     const auto begin = clock->now();
     const timer handle = pool.submit_every(period, "key", [&] {
         const auto late = (clock->now() - (begin + ++beats * period)).count();
@@ -1041,8 +1041,8 @@ TEST(Submit_every, does_not_drift_over_ten_thousand_beats) {
 
 TEST(Submit_every, beats_whose_time_was_missed_are_passed_over_and_counted) {
     const auto clock = new_clock();
-    task_pool pool({.threads = 1, .clock = clock});
     std::atomic<int> beats = 0;
+    task_pool pool({.threads = 1, .clock = clock});
     const timer handle = pool.submit_every(10ms, "key", [&] { ++beats; });
     clock->advance(105ms); // ten are due
     ASSERT_TRUE(eventually([&] { return beats == 1 && handle.missed() == 9; }));
@@ -1056,11 +1056,11 @@ TEST(Submit_every, beats_whose_time_was_missed_are_passed_over_and_counted) {
 TEST(Submit_every, a_beat_never_overlaps_itself) {
     const auto clock = new_clock();
     gate leave;
-    task_pool pool({.threads = 4, .clock = clock});
-    const opener opens(leave);
     std::atomic<int> inside = 0;
     std::atomic<int> beats = 0;
     std::atomic<int> overlaps = 0;
+    task_pool pool({.threads = 4, .clock = clock});
+    const opener opens(leave);
     const timer handle = pool.submit_every(10ms, "key", [&] {
         overlaps += inside++ != 0;
         if (++beats == 1)
@@ -1086,12 +1086,12 @@ TEST(Submit_every, a_full_lane_passes_a_beat_over) {
         const auto clock = new_clock();
         std::atomic<int> discarded = 0;
         gate leave;
+        std::atomic<int> beats = 0;
         task_pool pool(
             {.threads = 1, .lane_capacity = 1, .when_full = rule, .clock = clock, .on_discard = [&](const discard&) {
                  ++discarded;
              }});
         const opener opens(leave);
-        std::atomic<int> beats = 0;
         occupy(pool, "key", leave);
         ASSERT_TRUE(pool.submit("key", [] {}));
         const timer handle = pool.submit_every(1s, "key", [&] { ++beats; });
@@ -1112,11 +1112,11 @@ TEST(Submit_every, a_full_lane_passes_a_beat_over) {
 TEST(Submit_every, goes_on_whatever_a_beat_throws) {
     const auto clock = new_clock();
     std::atomic<int> failures = 0;
+    std::atomic<int> beats = 0;
     task_pool pool({.threads = 1, .clock = clock, .on_failure = [&](const failure& f) {
                         EXPECT_EQ(f.key, "key");
                         ++failures;
                     }});
-    std::atomic<int> beats = 0;
     ASSERT_TRUE(pool.submit_every(1s, "key", [&] {
         if (++beats % 2 == 1)
             throw std::runtime_error("odd");
@@ -1151,9 +1151,9 @@ TEST(Submit_every, keeps_one_callable_with_its_state) {
 
 TEST(Submit_every, each_beat_is_a_job_like_others) {
     const auto clock = new_clock();
-    task_pool pool({.threads = 1, .clock = clock});
     std::atomic<std::uint64_t> number = 0;
     std::atomic<int> beats = 0;
+    task_pool pool({.threads = 1, .clock = clock});
     ASSERT_TRUE(pool.submit_every(1s, "key", [&](const job_context& context) {
         EXPECT_EQ(context.key(), "key");
         EXPECT_FALSE(context.stop_requested());
@@ -1173,8 +1173,8 @@ TEST(Submit_every, each_beat_is_a_job_like_others) {
 TEST(Submit_every, cancelled_by_its_handle_it_beats_no_more) {
     const auto clock = new_clock();
     std::atomic<int> discarded = 0;
-    task_pool pool({.threads = 1, .clock = clock, .on_discard = [&](const discard&) { ++discarded; }});
     std::atomic<int> beats = 0;
+    task_pool pool({.threads = 1, .clock = clock, .on_discard = [&](const discard&) { ++discarded; }});
     timer handle = pool.submit_every(1s, "key", [&] { ++beats; });
     clock->advance(1s);
     ASSERT_TRUE(eventually([&] { return beats == 1; }));
@@ -1191,11 +1191,11 @@ TEST(Submit_every, cancelled_by_its_handle_it_beats_no_more) {
 TEST(Submit_every, cancelled_while_a_beat_runs_that_runs_to_its_end) {
     const auto clock = new_clock();
     gate leave;
-    task_pool pool({.threads = 1, .clock = clock});
-    const opener opens(leave);
     std::atomic<int> alive = 0;
     std::atomic<int> begun = 0;
     std::atomic<int> ended = 0;
+    task_pool pool({.threads = 1, .clock = clock});
+    const opener opens(leave);
     timer handle = pool.submit_every(1s, "key", [&, c = counted(alive)](const job_context& context) {
         ++begun;
         leave.wait();
@@ -1214,9 +1214,9 @@ TEST(Submit_every, cancelled_while_a_beat_runs_that_runs_to_its_end) {
 
 TEST(Submit_every, cancelled_with_its_key_while_a_beat_runs_that_is_asked_to_stop) {
     const auto clock = new_clock();
-    task_pool pool({.threads = 1, .clock = clock});
     std::atomic<int> alive = 0;
     std::atomic<int> begun = 0;
+    task_pool pool({.threads = 1, .clock = clock});
     ASSERT_TRUE(pool.submit_every(1s, "key", [&, c = counted(alive)](const job_context& context) {
         ++begun;
         while (!context.stop_requested())
@@ -1234,10 +1234,10 @@ TEST(Submit_every, cancelled_with_its_key_while_a_beat_runs_that_is_asked_to_sto
 TEST(Submit_every, a_beat_that_waits_in_its_lane_does_nothing_once_it_is_cancelled) {
     const auto clock = new_clock();
     gate leave;
-    task_pool pool({.threads = 1, .clock = clock});
-    const opener opens(leave);
     std::atomic<int> beats = 0;
     std::atomic<int> alive = 0;
+    task_pool pool({.threads = 1, .clock = clock});
+    const opener opens(leave);
     occupy(pool, "key", leave);
     timer handle = pool.submit_every(1s, "key", [&, c = counted(alive)] { ++beats; });
     clock->advance(1s);
@@ -1320,10 +1320,11 @@ TEST(Submit_every, ends_when_the_pool_is_stopped) {
 TEST(Submit_every, drain_waits_for_its_current_beat_only) {
     const auto clock = new_clock();
     gate leave;
-    task_pool pool({.threads = 2, .clock = clock});
-    const opener opens(leave);
     std::atomic<int> begun = 0;
     std::atomic<int> ended = 0;
+    std::atomic<bool> drained = false;
+    task_pool pool({.threads = 2, .clock = clock});
+    const opener opens(leave);
     ASSERT_TRUE(pool.submit_every(1s, "key", [&] {
         ++begun;
         leave.wait();
@@ -1334,7 +1335,6 @@ TEST(Submit_every, drain_waits_for_its_current_beat_only) {
     clock->advance(1s);
     ASSERT_TRUE(eventually([&] { return begun == 1; }));
     EXPECT_FALSE(pool.drain_for(5ms));
-    std::atomic<bool> drained = false;
     std::thread drainer([&] {
         pool.drain("key");
         EXPECT_EQ(ended, 1);
@@ -1369,8 +1369,8 @@ TEST(Submit_every, periods_beyond_the_end_of_the_clock_beat_never) {
 }
 
 TEST(Submit_every, a_period_below_a_tick_beats_once_a_tick_at_most) {
-    task_pool pool({.threads = 1});
     std::atomic<std::uint64_t> beats = 0;
+    task_pool pool({.threads = 1});
     const auto begin = steady::now();
     timer handle = pool.submit_every(100us, "key", [&] { ++beats; });
     ASSERT_TRUE(eventually([&] { return beats >= 10; }));
@@ -1382,9 +1382,9 @@ TEST(Submit_every, a_period_below_a_tick_beats_once_a_tick_at_most) {
 }
 
 TEST(Submit_every, a_beat_is_never_early_by_the_real_clock) {
-    task_pool pool({.threads = 1});
     std::atomic<int> early = 0;
     std::atomic<int> beats = 0;
+    task_pool pool({.threads = 1});
     const auto begin = steady::now();
     timer handle = pool.submit_every(5ms, "key", [&] { early += steady::now() < begin + ++beats * 5ms; });
     EXPECT_TRUE(eventually([&] { return beats >= 10; }));
@@ -1428,9 +1428,9 @@ TEST(Timer, cancels_before_its_time) {
 TEST(Timer, does_not_cancel_what_has_been_handed_to_its_lane) {
     const auto clock = new_clock();
     gate leave;
+    std::atomic<int> ran = 0;
     task_pool pool({.threads = 1, .clock = clock});
     const opener opens(leave);
-    std::atomic<int> ran = 0;
     occupy(pool, "key", leave);
     timer waits = pool.submit_after(1s, "key", [&] { ++ran; });
     clock->advance(1s);
@@ -1573,8 +1573,8 @@ TEST(Manual_clock, may_begin_and_end_anywhere) {
     for (const auto begin : {manual_clock::time_point::min(), manual_clock::time_point(-1ns),
                              manual_clock::time_point(), manual_clock::time_point::max() - 24h - 1ns}) {
         const auto clock = std::make_shared<manual_clock>(begin);
-        task_pool pool({.threads = 1, .clock = clock});
         std::atomic<int> ran = 0;
+        task_pool pool({.threads = 1, .clock = clock});
         ASSERT_TRUE(pool.submit_after(1s, "key", [&] { ++ran; }));
         ASSERT_TRUE(pool.submit_after(12h, "key", [&] { ++ran; }));
         ASSERT_TRUE(pool.submit_at(manual_clock::time_point::max(), "key", [] {}));
@@ -1610,8 +1610,8 @@ TEST(Manual_clock, serves_several_pools_and_outlives_them) {
 
 TEST(Manual_clock, may_be_moved_by_a_job_and_by_many_threads) {
     const auto clock = new_clock();
-    task_pool pool({.threads = 2, .clock = clock});
     std::atomic<int> ran = 0;
+    task_pool pool({.threads = 2, .clock = clock});
     for (int i = 1; i <= 100; ++i)
         ASSERT_TRUE(pool.submit_after(std::chrono::seconds(i), std::to_string(i), [&] {
             ++ran;

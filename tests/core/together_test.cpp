@@ -48,6 +48,7 @@ TEST(Together, counts_as_one_job) {
 TEST(Together, holds_all_its_keys_while_it_runs) {
     gate busy;
     gate runs;
+    std::atomic<int> ran = 0;
     task_pool pool({.threads = 3});
     const opener opens(busy);
     ASSERT_TRUE(pool.submit_together({"a", "b"}, [&] {
@@ -55,7 +56,6 @@ TEST(Together, holds_all_its_keys_while_it_runs) {
         busy.wait();
     }));
     runs.wait();
-    std::atomic<int> ran = 0;
     pool.submit("a", [&] { ++ran; });
     pool.submit("b", [&] { ++ran; });
     pool.async("c", [] {}).get();
@@ -114,8 +114,8 @@ TEST(Together, without_a_key_is_refused) {
 }
 
 TEST(Together, jobs_in_opposite_order_of_keys_do_not_wait_for_each_other) {
-    task_pool pool({.threads = 2});
     std::atomic<int> ran = 0;
+    task_pool pool({.threads = 2});
     for (int i = 0; i < 1000; ++i) {
         pool.submit_together({"a", "b", "c"}, [&] { ++ran; });
         pool.submit_together({"c", "b", "a"}, [&] { ++ran; });
@@ -641,8 +641,8 @@ TEST(Matrix_together, cancel_key) {
 TEST(Matrix_together, cancel_key_while_it_runs) {
     for (const auto* const key : {"a", "b"}) {
         gate runs;
-        task_pool pool({.threads = 2});
         std::atomic<bool> told = false;
+        task_pool pool({.threads = 2});
         ASSERT_TRUE(pool.submit_together({"a", "b"}, [&](const job_context& context) {
             const std::stop_callback callback(context.stop_token(), [&] { told = true; });
             runs.open();
