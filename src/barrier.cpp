@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <mutex>
 
+#include "coroutine.hpp"
 #include "pool_core.hpp"
 #include "shared_job.hpp"
 #include "wait_graph.hpp"
@@ -12,21 +13,18 @@ namespace taskpool::detail {
 
 namespace {
 
-constexpr std::size_t stride = 512; // table places under one hold of a shard's lock
-constexpr tick first_doubt = 20;    // between two looks at whether a barrier can ever run: doubled from here ...
-constexpr tick longest_between_doubts = 1000; // ... to here
+constexpr std::size_t stride = 512;       // table places under one hold of a shard's lock
+constexpr tick doubt = 20;                // between two looks at whether a barrier can ever run
+constexpr barrier_era eras_to_mark = 500; // long past ones, before their jobs are marked anew
 
 } // namespace
 
-barrier_line::barrier_line(pool_core& core) : in(core), own(*core.maker.make_without_key(0)) {
+barrier_line::barrier_line(const lane_maker& makes) : maker(makes), own(*maker.make_without_key(0)) {
     own.attends = true;
     own.pins = 1;
-    record.detached = true;
-    record.end = [](job_extras&) noexcept {}; // not called; it tells this from a group of shared jobs
-    own.link_locked(record);
 }
 
-barrier_line::~barrier_line() { in.maker.free_without_key(&own); }
+barrier_line::~barrier_line() { maker.free_without_key(&own); }
 
 barrier_line::coming::coming(pool_core& core) noexcept : core_(core) {
     barrier_line& line = *core.barrier;
@@ -85,6 +83,7 @@ turn pool_core::attend_barrier(lane& l) noexcept {
         lock.release();
         return turn::own;
     }
+    barrier->due.reset(); // of one that was dropped
     suspend_locked(l);
     poke_keeper();
     return turn::others;
@@ -109,8 +108,7 @@ bool is_done_locked(lane& l, barrier_era era) noexcept {
 // --- The keeper ------------------------------------------------------------------------------------------------------
 
 void pool_core::conduct_barriers() noexcept {
-    // relaxed: whoever brings a barrier pokes the keeper afterwards, which orders it.
-    if (!barrier->pending.load(std::memory_order_relaxed))
+    if (!has_barriers())
         return;
     const auto next = look_at_barriers();
     if (!next)
@@ -119,13 +117,11 @@ void pool_core::conduct_barriers() noexcept {
         open_era(next->era);
         barrier->first = next->era;
         barrier->at_shard = barrier->at_place = 0;
-        barrier->patience = 0;
     }
     if (next->waits && !all_are_done(next->era)) {
         const bool doubted = barrier->doubted.exchange(false, std::memory_order_relaxed); // as `pending`
-        if (!manual && (doubted || clock.now() - barrier->asked >= barrier->patience)) {
-            barrier->asked = clock.now();
-            barrier->patience = std::clamp(barrier->patience * 2, first_doubt, longest_between_doubts);
+        if (doubted || (!manual && clock.now() - barrier->asked >= doubt)) {
+            barrier->asked = manual ? 0 : clock.now();
             if (wait_graph::instance().holds_up_barriers(*this))
                 discard_barrier(next->era);
         }
@@ -180,12 +176,13 @@ void pool_core::open_era(barrier_era era) noexcept {
     if (barrier->opened == era)
         return;
     barrier->opened = era;
+    const bool marks = static_cast<barrier_era>(era - barrier->oldest) > eras_to_mark; // only the keeper writes it
     for (auto& s : shards) {
         const std::lock_guard shard_lock(s.lock);
         const auto before = s.open_era;
         s.open_era = era;
         for (lane* const l : s.table.places_locked()) {
-            if (l == nullptr || l->state != lane_state::suspended)
+            if (l == nullptr || (!marks && l->state != lane_state::suspended))
                 continue;
             std::optional<tick> ready;
             {
@@ -193,10 +190,16 @@ void pool_core::open_era(barrier_era era) noexcept {
                 const job_slot* const front = l->has_job ? nullptr : l->front_locked();
                 if (front != nullptr && later(front->era, before) && !later(front->era, era))
                     ready = wake_locked(s, *l);
+                if (marks)
+                    l->each_waiting_locked([era](job_slot& job) { job.era = later(job.era, era) ? job.era : era; });
             }
             if (ready)
                 enqueue(*l, *ready); // a ready queue's lock may be taken under a shard's
         }
+    }
+    if (marks) {
+        const std::lock_guard lock(shards.front().lock);
+        barrier->oldest = era;
     }
 }
 
@@ -249,8 +252,13 @@ void pool_core::discard_barrier(barrier_era era) noexcept {
     poke_keeper();
 }
 
+bool pool_core::has_barriers() const noexcept {
+    // relaxed: whoever brings a barrier pokes the keeper afterwards, which orders it; others ask it to ask again.
+    return barrier->pending.load(std::memory_order_relaxed);
+}
+
 void pool_core::doubt_barriers() noexcept {
-    if (!barrier->pending.load(std::memory_order_relaxed)) // who brings one asks at its first look
+    if (!has_barriers()) // the keeper asks at its first look at one
         return;
     barrier->doubted.store(true, std::memory_order_relaxed); // the event orders it
     poke_keeper();
@@ -258,7 +266,7 @@ void pool_core::doubt_barriers() noexcept {
 
 // --- In the wait graph -----------------------------------------------------------------------------------------------
 
-/// Whether something in a lane comes after a barrier: a job, room, or the end of all. REQUIRES: all shards' locks.
+/// Whether a lane's room, or the end of all that it has, comes after a barrier. REQUIRES: all shards' locks.
 bool pool_core::is_behind_barrier_locked(const lane& of, reach how_far) const noexcept {
     auto& l = const_cast<lane&>(of); // as whoever waits for it has it
     if (&l == &barrier->own)
@@ -268,14 +276,37 @@ bool pool_core::is_behind_barrier_locked(const lane& of, reach how_far) const no
     const job_slot* const front = l.front_locked();
     if (how_far.kind == reach::none) // until it takes its next job
         return front != nullptr && later(front->era, s.open_era);
-    auto number = static_cast<std::uint32_t>(l.taken.load(std::memory_order_relaxed)); // under the lane's lock
     bool found = false;
-    l.each_waiting_locked([&](const job_slot& job) {
-        ++number;
-        const bool asked = how_far.kind == reach::all || number == how_far.number;
-        found |= asked && later(job.era, s.open_era);
-    });
+    l.each_waiting_locked([&](const job_slot& job) { found |= later(job.era, s.open_era); });
     return found;
+}
+
+/// Whether a future's job, which is not over and follows no other, comes after a barrier. REQUIRES: as before.
+bool pool_core::is_behind_barrier_locked(const lane& of, const future_core& job) const noexcept {
+    auto& l = const_cast<lane&>(of);
+    if (&l == &barrier->own)
+        return true;
+    const shard& s = shards[l.shard];
+    const std::lock_guard lock(l.head_lock);
+    auto number = static_cast<std::uint32_t>(l.taken.load(std::memory_order_relaxed)); // under the lane's lock
+    const bool is_counted = job.number() != 0; // else a coroutine that lends its key, or still to be submitted
+    if (is_counted && static_cast<std::int32_t>(job.number() - number) <= 0)
+        return false; // it has begun
+    bool waits = false;
+    bool found = false;
+    l.each_waiting_locked([&](job_slot& slot) {
+        ++number;
+        if (is_counted ? number == job.number() : is_coroutine_of(slot, job)) {
+            waits = true;
+            found = later(slot.era, s.open_era);
+        }
+    });
+    if (waits || is_counted)
+        return found;
+    for (const job_extras* e = l.extras; e != nullptr; e = e->next)
+        if (e->is_coroutine() && &static_cast<const coroutine_job*>(e)->result == &job)
+            return e->detached; // it goes on after the barrier
+    return true;
 }
 
 } // namespace taskpool::detail

@@ -23,24 +23,26 @@
 //                no current job, and none of an open era. So all that ended before it happens-before it; and it
 //                happens-before what waits for it, by way of its lane's lock and the keeper (G2, for all keys).
 //   I-BARRIER-4  Lanes are guarded from before a barrier is pushed until there is none, and nobody brings one.
+//   I-BARRIER-5  The jobs that wait are of no more than `most_eras`: who opens an era marks those of long past ones
+//                anew, and no barrier is accepted that would be too far from the rest.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 
-#include "lane.hpp"
+#include "lane_table.hpp"
 #include "sync.hpp"
 
 namespace taskpool::detail {
 
 class pool_core;
 
-inline constexpr barrier_era most_eras = 10'000; // with jobs: they are told apart over half the range
+inline constexpr barrier_era most_eras = 10'000; // of jobs that wait: eras are told apart over half their range
 
 constexpr bool later(barrier_era a, barrier_era b) noexcept { return static_cast<std::int16_t>(a - b) > 0; }
 
 struct barrier_line {
-    explicit barrier_line(pool_core& core);
+    explicit barrier_line(const lane_maker& maker);
     ~barrier_line();
     barrier_line(const barrier_line&) = delete;
     barrier_line& operator=(const barrier_line&) = delete;
@@ -58,12 +60,12 @@ struct barrier_line {
     };
 
     // --- Constant
-    pool_core& in;
-    lane& own;         // in the first shard; attends
-    job_extras record; // among its lane's extras, so that this goes idle by rest_locked()
+    const lane_maker& maker;
+    lane& own; // in the first shard, pinned; attends
 
     // --- Under the first shard's lock
     std::optional<barrier_era> due; // a barrier of this era may start
+    barrier_era oldest = 0;         // no job that waits is marked with an earlier one
 
     // --- Under `mutex`, which is locked before shards
     sync::mutex mutex;
@@ -80,8 +82,7 @@ struct barrier_line {
     std::size_t at_shard = 0;         // the next lane to look at: those before it are done
     std::size_t at_place = 0;
     std::uint64_t changes = 0; // of the table, when it was looked at
-    tick asked = 0;            // when it was asked last whether that barrier can ever run ...
-    tick patience = 0;         // ... and how long until it is asked again
+    tick asked = 0;            // when it was asked last whether that barrier can ever run
 };
 
 } // namespace taskpool::detail

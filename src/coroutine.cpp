@@ -87,6 +87,11 @@ void make_resumption(job_slot& slot, job_extras& e, tick now) noexcept {
     new (slot.storage) coroutine_job*(static_cast<coroutine_job*>(&e));
 }
 
+bool is_coroutine_of(job_slot& slot, const future_core& result) noexcept {
+    return slot.ops == &coroutine_ops &&
+           &(*std::launder(reinterpret_cast<coroutine_job**>(slot.storage)))->result == &result;
+}
+
 void coroutine_job::discard() noexcept {
     result.finish(std::make_exception_ptr(job_discarded()));
     result.drop();

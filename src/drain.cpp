@@ -23,10 +23,12 @@ void pool_core::tell_drainers_locked(shard& s) noexcept {
 }
 
 void pool_core::tell_drainers() noexcept {
-    const std::lock_guard lock(quiet_);
-    ++quiet_epoch_;
-    quiet_changed_.notify_all();
-    if (barrier->pending.load(std::memory_order_relaxed)) // else nobody waits for lanes to come to a barrier
+    {
+        const std::lock_guard lock(quiet_);
+        ++quiet_epoch_;
+        quiet_changed_.notify_all();
+    }
+    if (has_barriers()) // else nobody waits for lanes to come to one
         poke_keeper();
 }
 

@@ -98,11 +98,17 @@ bool pool_core::keeper_tick() noexcept {
     if (std::lock_guard lock(workers_mutex_); threads_running_ == 0)
         return true; // start() is still at it
     const bool due = do_what_is_due();
+    const auto time_now = std::chrono::steady_clock::now();
+    const bool in_a_tick = time_now - ticked_ >= tick_length; // else it was poked
+    if (in_a_tick)
+        ticked_ = time_now;
     for (std::size_t i = 0; i < queues.size(); ++i) {
         const auto state = queues[i].state();
         ready += state.lanes;
-        stuck |= state.lanes > 0 && state.pops == queues_seen_[i].pops;
-        queues_seen_[i].pops = state.pops;
+        if (in_a_tick) {
+            stuck |= state.lanes > 0 && state.pops == queues_seen_[i].pops;
+            queues_seen_[i].pops = state.pops;
+        }
     }
     const int limit = static_cast<int>(settings.threads);
     const unsigned found = stuck ? find_blocked() : 0;
@@ -128,7 +134,7 @@ bool pool_core::keeper_tick() noexcept {
         waiting_room.wake_where_room(static_cast<std::uint32_t>(settings.lane_capacity), gate.free(shards, taken));
         // A push from outside may have filled the room that a job was about to be told of, behind that very job: now
         // and then the jobs ask again whether their wait can end (wait_graph.hpp).
-        if (++submitter_ticks_ % ticks_until_doubt == 0)
+        if (in_a_tick && ++submitter_ticks_ % ticks_until_doubt == 0)
             waiting_room.wake_jobs();
     }
     const tick now = clock.now();
@@ -285,9 +291,8 @@ bool pool_core::doze() noexcept {
         // Timers are looked at last: who adds an earlier one from here on pokes (timers.hpp).
         auto until = time.begin_sleep();
         if (time.is_manual())
-            until.reset();                                                          // whoever moves that clock pokes
-        const bool has_barriers = barrier->pending.load(std::memory_order_relaxed); // it is poked for each
-        if (!clear || !all_retired || has_barriers)
+            until.reset(); // whoever moves that clock pokes
+        if (!clear || !all_retired || has_barriers())
             until = std::min(until.value_or(std::chrono::steady_clock::time_point::max()),
                              std::chrono::steady_clock::now() + doze_length);
         if (until) {

@@ -23,6 +23,7 @@
 #include <utility>
 #include <vector>
 
+#include "barrier.hpp"
 #include "manual.hpp"
 #include "pool_core.hpp"
 
@@ -58,7 +59,10 @@ void pool_core::visit_oldest_keys(std::size_t most, key_visitor visitor) const {
     std::vector<std::pair<const lane*, std::uint16_t>> seen;
     seen.reserve(most);
     for (const auto& queue : queues)
-        queue.each_since(*since, most - seen.size(), [&](const lane& l) { seen.emplace_back(&l, l.shard); });
+        queue.each_since(*since, most - seen.size(), [&](const lane& l) {
+            if (&l != &barrier->own)
+                seen.emplace_back(&l, l.shard);
+        });
     // Each may be gone by now. Under its shard's lock one that is still in the queue, or another in its place, stays.
     for (const auto& [l, index] : seen) {
         const std::lock_guard lock(shards[index].lock);

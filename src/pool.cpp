@@ -71,7 +71,7 @@ pool_core::pool_core(options given, const key_type& keys, std::shared_ptr<const 
       manual(mode != nullptr ? std::make_unique<manual_driver>(*this) : nullptr), queues(settings.threads),
       time(settings.clock), workers_at(settings.threads, settings.max_threads),
       gate(settings.pool_capacity, mode != nullptr && settings.max_wait ? 1 : 1024), hottest(maker),
-      barrier(std::make_unique<barrier_line>(*this)), queues_seen_(settings.threads) {
+      barrier(std::make_unique<barrier_line>(maker)), queues_seen_(settings.threads) {
     for (auto& s : shards)
         s.table.use(maker);
     if (mode != nullptr)

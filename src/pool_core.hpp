@@ -21,6 +21,7 @@
 // companions_mutex_.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -49,6 +50,7 @@ namespace taskpool::detail {
 
 class manual_driver;
 class companion;
+class future_core;
 struct barrier_line;
 struct joint_place;
 
@@ -108,8 +110,10 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     // --- Barriers (submit.cpp, barrier.cpp)
     submit_result submit_barrier(job_source& job, const job_options& how, patience wait);
     std::size_t barriers() const noexcept; // that wait or run
+    bool has_barriers() const noexcept;    // or may have
     void doubt_barriers() noexcept;        // a job waits that may hold them up
     bool is_behind_barrier_locked(const lane& of, reach how_far) const noexcept;
+    bool is_behind_barrier_locked(const lane& of, const future_core& job) const noexcept;
 
     // --- Between push and worker
     shard& shard_of(const lane& l) noexcept { return shards[l.shard]; }
@@ -384,6 +388,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     std::vector<queue_seen> queues_seen_;
     std::size_t sweep_shard_ = 0;
     tick swept_ = 0;
+    std::chrono::steady_clock::time_point ticked_; // the last look that was not for a poke
     std::uint64_t taken_seen_ = 0;
     unsigned quiet_ticks_ = 0;
     unsigned submitter_ticks_ = 0;

@@ -88,7 +88,7 @@ submit_result pool_core::submit_barrier(job_source& job, const job_options& how,
     shard& s = shards.front();
     {
         const std::lock_guard lock(s.lock);
-        if (static_cast<barrier_era>(s.era - s.open_era) >= most_eras) {
+        if (static_cast<barrier_era>(s.era - barrier->oldest) >= most_eras) {
             s.rejected.fetch_add(1, std::memory_order_relaxed); // a figure by itself
             return submit_status::full;
         }

@@ -27,6 +27,8 @@ inline void pool_core::become_idle_locked(shard& s, lane& l) noexcept {
     l.state = lane_state::idle;
     --s.active;
     tell_drainers_locked(s);
+    if (&l == &barrier->own)
+        poke_keeper(); // for what waits behind the last barrier
 }
 
 bool pool_core::let_go(lane& l) noexcept {
@@ -86,9 +88,6 @@ void pool_core::go_idle_locked(shard& s, lane& l) noexcept {
 void pool_core::rest_locked(shard& s, lane& l) noexcept {
     if (l.beside) {
         end_share_locked(s, l);
-    } else if (&l == &barrier->own) {
-        become_idle_locked(s, l);
-        poke_keeper(); // for what waits behind the last barrier
     } else {
         l.linger_locked(); // its detached coroutines go on from here (resume), its shared jobs beside it
         tell_drainers_locked(s);
@@ -150,6 +149,7 @@ bool pool_core::end_job_with_extras(lane& l, worker& by) noexcept {
         job_extras* const e = l.current_extras_locked();
         if (e == nullptr || e->holds == 0) {
             ended = l.end_job_locked();
+            l.has_job = ended != nullptr; // until that has ended, too: a barrier does not come before
             if (e == nullptr || e->counts)
                 by.finished.add();
         } else if (can_detach(*e)) {
@@ -174,6 +174,9 @@ bool pool_core::end_job_with_extras(lane& l, worker& by) noexcept {
         running_job* const outer = exchange_current_job(&self);
         ended->end(*ended);
         exchange_current_job(outer);
+        const std::lock_guard lock(l.head_lock);
+        l.has_job = false;
+        l.cancelled.store(false, std::memory_order_relaxed); // under head_lock
     }
     if (requeue)
         enqueue(l, clock.now());

@@ -68,7 +68,7 @@ bool wait_graph::chain_ends(const target& what) const {
     for (std::size_t links = 0; links <= waits_.size(); ++links) {
         if (is_over(*t))
             return true;
-        if (t->for_lane == nullptr || (t->in != nullptr && t->in->has_joint_jobs()) ||
+        if (t->for_lane == nullptr || (t->in != nullptr && (t->in->has_joint_jobs() || t->in->has_barriers())) ||
             (t->future != nullptr && !each_before(*t->future, [](auto) { return false; })))
             return false;
         if (beside_.contains(t->for_lane))
@@ -100,7 +100,15 @@ void wait_graph::find_stuck() {
 bool wait_graph::can_end(const target& what) const {
     if (is_over(what))
         return true;
-    if (behind_ != nullptr && what.in == behind_ && is_behind_barrier(what))
+    const auto none_is_stuck = [this](const pool_core* in) {
+        return std::none_of(waits_.begin(), waits_.end(),
+                            [in](const auto& w) { return w.second.stuck && w.second.core == in; });
+    };
+    const auto held_up = [&](const pool_core* in) { // what is behind the first barrier
+        return in != nullptr && in->has_barriers() && (for_barriers_ || stuck_wait_of(&in->barrier->own) != nullptr) &&
+               !none_is_stuck(in);
+    };
+    if (held_up(what.in) && is_behind_barrier(what))
         return false;
     if (what.for_lane != nullptr) {
         const auto is_free = [this](const lane* l) { return stuck_wait_of(l) == nullptr; };
@@ -109,8 +117,9 @@ bool wait_graph::can_end(const target& what) const {
                (what.future == nullptr || each_before(*what.future, is_free));
     }
     if (what.for_pool != nullptr)
-        return std::none_of(waits_.begin(), waits_.end(),
-                            [&](const auto& w) { return w.second.stuck && w.second.core == what.for_pool; });
+        return none_is_stuck(what.for_pool);
+    const bool all_behind_are_held_up = held_up(what.room_in);
+    auto waiting = static_cast<std::size_t>(what.room_in->barrier->own.waiting()); // in all
     bool any_waits = false;
     const auto is_free = [this](const lane* l) { return stuck_wait_of(l) == nullptr; };
     std::optional<all_shards_lock> all;
@@ -130,8 +139,9 @@ bool wait_graph::can_end(const target& what) const {
                     has_detached = e->detached && e->is_coroutine();
                 if (l->waiting() == 0 && !has_detached) // a detached coroutine has its place in the pool, too
                     continue;
-                const job_slot* const front = behind_ == what.room_in ? l->front_locked() : nullptr;
-                is_behind = front != nullptr && later(front->era, s.open_era);
+                waiting += l->waiting() + (has_detached ? 1U : 0U);
+                const job_slot* const front = l->front_locked();
+                is_behind = all_behind_are_held_up && front != nullptr && later(front->era, s.open_era);
                 next = static_cast<std::uint32_t>(l->taken.load(std::memory_order_relaxed)) + 1; // under head_lock
             }
             any_waits = true;
@@ -143,7 +153,8 @@ bool wait_graph::can_end(const target& what) const {
                 return true;
         }
     }
-    return !any_waits; // then there is room by now
+    // There may be room by now.
+    return all_behind_are_held_up ? waiting < what.room_in->settings.pool_capacity : !any_waits;
 }
 
 /// Whether what is waited for has come already, though the waiting job may not have woken up yet; or nobody has to wait
@@ -156,7 +167,7 @@ bool wait_graph::is_over(const target& what) noexcept {
 /// Whether what is waited for comes after a barrier. REQUIRES: it is not over, and of a pool with barriers.
 bool wait_graph::is_behind_barrier(const target& what) {
     const bool is_of_job = what.future != nullptr;
-    if (is_of_job && (what.future->number() == 0 || !each_before(*what.future, [](auto) { return false; })))
+    if (is_of_job && !each_before(*what.future, [](auto) { return false; }))
         return true; // it is still to be submitted
     const all_shards_lock lock(*what.in);
     if (is_of_job && what.future->is_ready())
@@ -166,13 +177,13 @@ bool wait_graph::is_behind_barrier(const target& what) {
     if (what.for_room)
         return what.in->is_behind_barrier_locked(l, {reach::none});
     if (is_of_job)
-        return what.in->is_behind_barrier_locked(l, {reach::before, what.future->number()});
+        return what.in->is_behind_barrier_locked(l, *what.future);
     return what.in->is_behind_barrier_locked(l, {reach::all});
 }
 
 /// Whether a wait cannot end for the sake of barriers alone.
 bool wait_graph::never_ends(const pool_core& core, const lane& waiting, const target& what) {
-    if ((what.in != &core && what.room_in != &core) || is_over(what))
+    if (!core.has_barriers() || (what.in != &core && what.room_in != &core) || is_over(what))
         return false;
     return &waiting == &core.barrier->own || what.for_lane == &core.barrier->own;
 }
@@ -183,14 +194,14 @@ bool wait_graph::holds_up_barriers(const pool_core& pool) noexcept {
     if (std::none_of(waits_.begin(), waits_.end(), waits_there))
         return false;
     bool holds_up = false;
-    behind_ = &pool;
+    for_barriers_ = true;
     try {
         find_stuck();
         holds_up =
             std::any_of(waits_.begin(), waits_.end(), [&](const auto& w) { return waits_there(w) && w.second.stuck; });
     } catch (const std::bad_alloc&) { // NOLINT(bugprone-empty-catch): it is asked again
     }
-    behind_ = nullptr;
+    for_barriers_ = false;
     return holds_up;
 }
 

@@ -114,8 +114,8 @@ class wait_graph {
     void add(const lane& waiting, const wait& w);
 
     sync::mutex mutex_;
-    const pool_core* behind_ = nullptr; // under mutex_: what comes after this pool's barrier does not end
-    waits waits_;                       // under mutex_; by the waiting job's lane
+    bool for_barriers_ = false; // under mutex_: barriers wait for what is before them; else only those that run count
+    waits waits_;               // under mutex_; by the waiting job's lane
     std::unordered_multimap<const lane*, const lane*> beside_; // of those, the ones beside a key's lane, by that
 };
 

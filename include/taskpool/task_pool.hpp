@@ -425,7 +425,7 @@ class basic_task_pool {
     /// Submits `job` to run alone: when all that was submitted before it, under every key, is done, and before anything
     /// that is submitted after it starts. It has no key (its context would: it takes nothing or a std::stop_token), and
     /// its failure is reported under "(barrier)". Barriers run one after the other, in order; up to
-    /// options::lane_capacity of them wait, and what a full queue does holds for them, too.
+    /// options::lane_capacity of them wait, and what a full queue does holds for them, too (beyond 10,000: `full`).
     ///
     /// What it waits for: jobs that run, wait in their lanes, are held, back off or are suspended; also those of a
     /// paused key. Not: jobs whose time has not come, coroutines that lend their key, what a future of then() has not
@@ -434,9 +434,10 @@ class basic_task_pool {
     ///
     /// A job before it that waits for one after it would wait for ever: the barrier is discarded then, and reported
     /// (discard_reason::would_deadlock). A wait inside the barrier's own job for anything of the pool is refused (G9).
+    /// A hold that only a job after it would release is not found out.
     ///
     /// The submit looks at all keys that have work, and so does the pool afterwards; each costs it some tens of
-    /// nanoseconds. Pools without barriers pay nothing.
+    /// nanoseconds.
     template <barrier_job<Key> F>
     submit_result submit_barrier(F&& job, const job_options& how = {}) {
         return detail::submitter<Key, barrier_place>::submit(barrier_place{core_}, std::forward<F>(job), how,

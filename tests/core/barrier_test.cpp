@@ -833,6 +833,183 @@ TEST(Barrier_deadlock, a_barrier_s_job_waits) {
     pool.async_barrier([&] { pool.drain("idle"); }).get();
 }
 
+TEST(Barrier_deadlock, barriers_fill_the_pool_while_a_job_before_them_waits_for_room) {
+    gate placed;
+    telling t({.pool_capacity = 1});
+    const opener opens(placed);
+    auto& pool = t.pool;
+    std::atomic<int> ran = 0;
+    pool.submit("key", [&] {
+        placed.wait();
+        EXPECT_TRUE(pool.submit("other", [&] { ++ran; }));
+    });
+    EXPECT_TRUE(eventually([&] { return pool.stats().running == 1; }));
+    pool.submit_barrier([] { ADD_FAILURE(); });
+    placed.open();
+    pool.drain();
+    EXPECT_EQ(ran, 1);
+    EXPECT_EQ(t.reasons.entries(), std::vector{discard_reason::would_deadlock});
+}
+
+TEST(Barrier_deadlock, a_barrier_s_job_waits_by_way_of_another_pool) {
+    task_pool pool({.threads = 2});
+    task_pool second({.threads = 2});
+    EXPECT_TRUE(pool.async_barrier([&] {
+                        return second
+                            .async("there",
+                                   [&] {
+                                       try {
+                                           pool.async("back", [] {}).get();
+                                       } catch (const deadlock_error&) {
+                                           return true;
+                                       }
+                                       return false;
+                                   })
+                            .get();
+                    })
+                    .get());
+    pool.drain();
+}
+
+TEST(Barrier_deadlock, two_pools_wait_for_what_is_behind_each_other_s_barrier) {
+    gate placed;
+    telling first;
+    telling second;
+    const opener opens(placed);
+    const auto waits_for = [&](task_pool& other) {
+        return [&] {
+            placed.wait();
+            return other.async("behind", [] { return 1; }).get();
+        };
+    };
+    auto a = first.pool.async("key", waits_for(second.pool));
+    auto b = second.pool.async("key", waits_for(first.pool));
+    EXPECT_TRUE(first.pool.submit_barrier([] {}));
+    EXPECT_TRUE(second.pool.submit_barrier([] {}));
+    placed.open();
+    EXPECT_EQ(a.get() + b.get(), 2);
+    first.pool.drain();
+    second.pool.drain();
+    EXPECT_GE(first.reasons.size() + second.reasons.size(), 1U);
+}
+
+TEST(Barrier_deadlock, a_wait_for_a_coroutine_that_may_lend_its_key_is_none_while_it_does_not) {
+    gate placed;
+    telling t;
+    const opener opens(placed);
+    auto& pool = t.pool;
+    std::atomic<bool> ran = false;
+    auto slow = pool.spawn("slow",
+                           [](gate& until) -> task<int> {
+                               until.wait();
+                               co_return 1;
+                           }(placed),
+                           {.while_suspended = suspension::interleave});
+    EXPECT_TRUE(eventually([&] { return pool.stats().running == 1; }));
+    auto later = pool.spawn("slow", []() -> task<int> { co_return 2; }(), {.while_suspended = suspension::interleave});
+    auto result = pool.async("key", [&] { return slow.get() + later.get(); });
+    EXPECT_TRUE(eventually([&] { return pool.stats().blocked_threads >= 1; })); // it waits
+    pool.submit_barrier([&] { ran = true; });
+    EXPECT_TRUE(for_a_while([&] { return !ran && t.reasons.size() == 0; }, 60ms));
+    placed.open();
+    EXPECT_EQ(result.get(), 3);
+    pool.drain();
+    EXPECT_TRUE(ran);
+}
+
+TEST(Barrier_deadlock, a_job_that_waits_for_room_which_has_come_holds_nothing_up) {
+    // The worker tells of room in the pool now and then, and the keeper once a tick; another job waits meanwhile.
+    for (int round = 0; round < 20; ++round) {
+        gate busy;
+        gate slow;
+        gate placed;
+        telling t({.pool_capacity = 8});
+        const opener opens_busy(busy);
+        const opener opens_slow(slow);
+        const opener opens_placed(placed);
+        auto& pool = t.pool;
+        occupy(pool, "busy", busy);
+        auto of_slow = pool.async("slow", [&] { slow.wait(); });
+        EXPECT_TRUE(eventually([&] { return pool.stats().running == 2; }));
+        pool.submit("key", [&] {
+            placed.wait();
+            EXPECT_TRUE(pool.submit("other", [] {}));
+        });
+        EXPECT_TRUE(eventually([&] { return pool.stats().running == 3; }));
+        pool.submit("busy", [&] {
+            placed.open();
+            of_slow.get();
+        });
+        std::atomic<bool> ran = false;
+        pool.submit_barrier([&] { ran = true; });
+        for (int i = 0; i < 6; ++i)
+            EXPECT_TRUE(pool.submit("behind", [] {}));
+        busy.open();
+        placed.wait();
+        slow.open();
+        pool.drain();
+        EXPECT_TRUE(ran);
+        EXPECT_EQ(t.reasons.size(), 0U);
+    }
+}
+
+// --- At the edges ----------------------------------------------------------------------------------------------------
+
+TEST(Barrier, is_not_among_the_oldest_keys) {
+    gate leave;
+    basic_task_pool<long> pool({.threads = 1, .max_threads = 1});
+    const opener opens(leave);
+    occupy(pool, 7L, leave);
+    pool.submit_barrier([] {}); // its lane lies in the queue, as that of a key would
+    EXPECT_TRUE(for_a_while([&] { return pool.oldest_keys(10).empty(); }, 5ms));
+}
+
+TEST(Barrier, runs_after_a_coroutine_s_frame_has_ended) {
+    std::atomic<bool> ended = false;
+    std::atomic<bool> seen = false;
+    gate destroys;
+    gate goes_on;
+    struct slow {
+        std::atomic<bool>* ended;
+        gate* destroys;
+        gate* goes_on;
+        slow(std::atomic<bool>& e, gate& d, gate& g) : ended(&e), destroys(&d), goes_on(&g) {}
+        slow(slow&& other) noexcept
+            : ended(std::exchange(other.ended, nullptr)), destroys(other.destroys), goes_on(other.goes_on) {}
+        ~slow() {
+            if (ended == nullptr)
+                return;
+            destroys->open();
+            goes_on->wait();
+            *ended = true;
+        }
+    };
+    task_pool pool({.threads = 3});
+    const opener opens(goes_on);
+    const auto coroutine = [](slow) -> task<> { co_return; };
+    ASSERT_TRUE(pool.submit("key", coroutine(slow(ended, destroys, goes_on))));
+    destroys.wait();
+    pool.submit_barrier([&] { seen = ended.load(); });
+    EXPECT_TRUE(for_a_while([&] { return pool.stats().barriers == 1; }));
+    goes_on.open();
+    pool.drain();
+    EXPECT_TRUE(seen);
+}
+
+TEST(Barrier, waits_for_an_old_job_though_many_barriers_have_been_replaced) {
+    std::atomic<bool> ran = false;
+    task_pool pool({.threads = 2, .when_full = overflow::keep_latest});
+    pool.pause("key");
+    pool.submit("key", [] {});
+    for (int i = 0; i < 70'000; ++i)
+        while (!pool.submit_barrier([&] { ran = true; })) // too many eras, until the keeper has looked
+            std::this_thread::yield();
+    EXPECT_TRUE(for_a_while([&] { return !ran; }));
+    pool.resume("key");
+    pool.drain();
+    EXPECT_TRUE(ran);
+}
+
 // --- Without threads -------------------------------------------------------------------------------------------------
 
 TEST(Barrier_manual, keeps_the_order_under_every_seed) {
