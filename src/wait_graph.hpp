@@ -20,7 +20,7 @@
 // of those before it (AND). They are looked for anew each time, in pools that ever had any.
 //
 // A future of then() is that of a job not yet submitted: who waits for it waits also for the lanes of all jobs that it
-// follows (AND).
+// follows (AND), and what is submitted meanwhile may come before it: a thread that waits asks again now and then.
 //
 // A wait with a deadline is checked but not recorded: it ends by itself.
 //
@@ -36,6 +36,7 @@
 //              there.
 #pragma once
 
+#include <chrono>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -46,6 +47,9 @@
 #include "pool_core.hpp"
 
 namespace taskpool::detail {
+
+/// Between two looks at whether a wait can still end that jobs submitted meanwhile may come before.
+inline constexpr std::chrono::milliseconds doubt_interval{20};
 
 class wait_graph {
   public:
