@@ -151,6 +151,7 @@ bool pool_core::do_what_is_due() noexcept {
     const bool delivering = retry_deliveries();
     retry_resumptions();
     conduct_barriers();
+    doubt_joint_jobs();
     return fired || due || delivering;
 }
 
@@ -287,7 +288,7 @@ bool pool_core::doze() noexcept {
         if (time.is_manual())
             until.reset();                                                          // whoever moves that clock pokes
         const bool has_barriers = barrier->pending.load(std::memory_order_relaxed); // it is poked for each
-        if (!clear || !all_retired || has_barriers)
+        if (!clear || !all_retired || has_barriers || has_joint_jobs()) // of these, coroutines' waits are looked at
             until = std::min(until.value_or(std::chrono::steady_clock::time_point::max()),
                              std::chrono::steady_clock::now() + doze_length);
         if (until) {

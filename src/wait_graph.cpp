@@ -2,6 +2,7 @@
 #include "wait_graph.hpp"
 
 #include <algorithm>
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <unordered_set>
@@ -37,30 +38,33 @@ static bool each_before(const future_core& future, F f) {
                               [](void* self, const future_core& before) { return (*static_cast<F*>(self))(before); });
 }
 
+/// Tells `f` what a wait for a lane waits for: how much of which lanes.
+template <class F>
+void wait_graph::each_part(const target& what, F f) {
+    using reach = pool_core::reach;
+    const auto add_future = [&](const future_core& future) {
+        const auto number = future.number();
+        f(future.where(), number == 0 ? reach{.kind = reach::all} : reach{reach::before, number + 1});
+        return true;
+    };
+    if (what.future == nullptr) { // for room, until the lane takes its next job
+        f(what.for_lane, reach{.kind = what.for_room ? reach::none : reach::all});
+    } else if (!what.future->is_ready()) { // else its lane may be gone
+        add_future(*what.future);
+        each_before(*what.future, add_future);
+    }
+}
+
 /// The lanes whose current jobs must end for a wait for a lane to end.
 std::vector<const lane*> wait_graph::lanes_before(const target& what) {
     std::vector<const lane*> lanes;
     std::optional<all_shards_lock> all;
     if (what.in != nullptr && what.in->has_joint_jobs())
         all.emplace(*what.in);
-    if (what.future != nullptr && what.future->is_ready())
-        return {}; // and its lane may be gone
-    const auto add = [&](const lane* l, pool_core::reach how_far) {
+    each_part(what, [&](const lane* l, pool_core::reach how_far) {
         const auto before = all ? what.in->lanes_before_locked(*l, how_far) : std::vector{l};
         lanes.insert(lanes.end(), before.begin(), before.end());
-    };
-    const auto add_future = [&](const future_core& future) {
-        const auto number = future.number();
-        add(future.where(), number == 0 ? pool_core::reach{.kind = pool_core::reach::all}
-                                        : pool_core::reach{pool_core::reach::before, number + 1});
-        return true;
-    };
-    if (what.future != nullptr) {
-        add_future(*what.future);
-        each_before(*what.future, add_future);
-    } else { // for room, until the lane takes its next job
-        add(what.for_lane, {.kind = what.for_room ? pool_core::reach::none : pool_core::reach::all});
-    }
+    });
     return lanes;
 }
 
@@ -201,6 +205,31 @@ bool wait_graph::holds_up_barriers(const pool_core& pool) noexcept {
     }
     behind_ = nullptr;
     return holds_up;
+}
+
+joint_job* wait_graph::kill_what_stops_coroutines(pool_core& pool) noexcept {
+    const auto is_asked_for = [&](const wait& w) { return w.what.by != nullptr && w.what.in == &pool; };
+    const std::lock_guard lock(mutex_);
+    if (std::none_of(waits_.begin(), waits_.end(), [&](const auto& w) { return is_asked_for(w.second); }))
+        return nullptr;
+    joint_job* killed = nullptr;
+    try {
+        find_stuck();
+        const std::function<bool(const lane*)> is_stuck = [this](const lane* l) { return stuck_wait_of(l) != nullptr; };
+        for (const auto& [in, w] : waits_) {
+            if (!w.stuck || !is_asked_for(w))
+                continue;
+            const all_shards_lock all(pool);
+            each_part(w.what, [&](const lane* l, pool_core::reach how_far) {
+                if (killed == nullptr)
+                    killed = pool.kill_before_locked(*l, how_far, is_stuck);
+            });
+            if (killed != nullptr)
+                break;
+        }
+    } catch (const std::bad_alloc&) { // NOLINT(bugprone-empty-catch): it is asked again
+    }
+    return killed;
 }
 
 /// The jobs' keys from one stuck wait to the next, until they repeat.

@@ -494,6 +494,28 @@ TEST(Together, a_wait_for_what_follows_another_job_is_told_when_one_comes_before
     pool.drain();
 }
 
+TEST(Together, one_that_comes_before_what_a_coroutine_waits_for_and_waits_for_that_is_discarded) {
+    std::atomic<int> discarded = 0;
+    held hold;
+    task_pool pool({.threads = 2, .on_discard = [&](const discard& d) {
+                        EXPECT_EQ(d.reason, discard_reason::would_deadlock);
+                        ++discarded;
+                    }});
+    pool.async("a", [&](const job_context& context) { hold = context.hold(); }).get();
+    const auto waits = [](task_pool& in) -> task<int> {
+        co_return co_await in.async("a", [] {}).then("c", [] { return 3; });
+    };
+    auto result = pool.spawn("b", waits(pool));
+    ASSERT_TRUE(eventually([&] { return pool.stats().suspended_lanes == 2; }));
+    auto both = pool.async_together({"b", "c"}, [] {});
+    EXPECT_THROW(both.get(), job_discarded);
+    hold.release();
+    EXPECT_EQ(result.get(), 3);
+    EXPECT_EQ(discarded, 1);
+    pool.drain();
+    EXPECT_EQ(pool.stats().waiting, 0U);
+}
+
 TEST(Together, a_pool_that_is_full_of_them_is_no_place_to_wait_at) {
     task_pool pool({.threads = 2, .pool_capacity = 2});
     pool.async("a",
