@@ -10,10 +10,6 @@
 
 namespace taskpool::detail {
 
-namespace {
-constexpr auto doubt = std::chrono::milliseconds(20); // between two looks at whether a wait can still end
-} // namespace
-
 /// Some key, or the last one of the shard, has no work any more. REQUIRES: the shard's lock.
 void pool_core::tell_drainers_locked(shard& s) noexcept {
     if (!s.idle_wanted && (!s.drained_wanted || s.is_busy_locked()))
@@ -122,7 +118,7 @@ bool pool_core::drain(const key_view& key, patience wait) {
     // What is submitted meanwhile may be a job of this key and of the waiting job's: now and then it asks again.
     while (current_job() != nullptr && !manual && !has_deadline) {
         const job_wait waits(current_job(), lane_of_it, false);
-        if (wait_until_quiet({patience::until_deadline, 0, std::chrono::steady_clock::now() + doubt}, l, look))
+        if (wait_until_quiet({patience::until_deadline, 0, std::chrono::steady_clock::now() + doubt_interval}, l, look))
             return true;
     }
     const job_wait waits(current_job(), lane_of_it, has_deadline);

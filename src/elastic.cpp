@@ -157,6 +157,7 @@ bool pool_core::do_what_is_due() noexcept {
     const bool delivering = retry_deliveries();
     retry_resumptions();
     conduct_barriers();
+    doubt_joint_jobs();
     return fired || due || delivering;
 }
 
@@ -292,7 +293,7 @@ bool pool_core::doze() noexcept {
         auto until = time.begin_sleep();
         if (time.is_manual())
             until.reset(); // whoever moves that clock pokes
-        if (!clear || !all_retired || has_barriers())
+        if (!clear || !all_retired || has_barriers() || has_joint_jobs()) // whose waits are looked at
             until = std::min(until.value_or(std::chrono::steady_clock::time_point::max()),
                              std::chrono::steady_clock::now() + doze_length);
         if (until) {

@@ -92,14 +92,14 @@ void future_core::follow(const future_core* before) noexcept {
     own().before = before;
 }
 
-bool future_core::each_before(void* self, bool (*visit)(void* self, const lane* where)) const {
+bool future_core::each_before(void* self, bool (*visit)(void* self, const future_core& before)) const {
     // Each is locked before the one that follows it is released: until then it is not freed.
     std::unique_lock lock(own().lock);
     for (const future_core* f = own().before; f != nullptr;) {
         std::unique_lock next(f->own().lock);
         if (f->own().ready)
             break; // and may be freed as soon as the one that follows is released
-        if (!visit(self, f->lane_))
+        if (!visit(self, *f))
             return false;
         f = f->own().before;
         lock = std::move(next);
@@ -137,7 +137,9 @@ bool future_core::wait(patience how_long) const {
     // A job's wait is recorded before the waiter is there: either finish() tells the waiter, or add() finds the result.
     const bool has_deadline = how_long.kind == patience::until_deadline;
     running_job* const job = lane_ == nullptr ? nullptr : current_job();
-    const job_wait waits(job, {.for_lane = lane_, .in = pool_, .future = this}, has_deadline);
+    const wait_graph::target what{.for_lane = lane_, .in = pool_, .future = this};
+    bool is_open = job != nullptr && number() == 0; // before it is asked for the first time
+    const job_wait waits(job, what, has_deadline);
     if (job != nullptr && !has_deadline)
         waiter.recorded_in = &job->in;
     if (!add(waiter))
@@ -151,6 +153,24 @@ bool future_core::wait(patience how_long) const {
         return pool_->manual->wait(how_long, lane_, [&] { return is_ready(); });
     }
     if (!has_deadline) {
+        // Until the job is in its queue, one of several keys may come before it: now and then the wait is asked again,
+        // and once after that. Whether there are threads was asked before.
+        wait_graph::target again = what;
+        again.needs_thread = false;
+        while (is_open) {
+            if (waiter.told.wait_until(std::chrono::steady_clock::now() + doubt_interval))
+                return true;
+            is_open = number() == 0;
+            if (!pool_->has_joint_jobs())
+                continue;
+            try {
+                wait_graph::instance().enter_or_throw(job->core, job->in, again, true, false);
+            } catch (...) {
+                if (remove(waiter))
+                    throw;
+                break; // finish() is about to tell it
+            }
+        }
         waiter.told.wait();
         return true;
     }

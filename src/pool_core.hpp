@@ -24,6 +24,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -106,6 +107,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
         std::uint32_t number = 0; // before the job of this number, from 1, modulo 2^32
     };
     std::vector<const lane*> lanes_before_locked(const lane& l, reach how_far) const;
+    joint_job* kill_before_locked(const lane& l, reach how_far, const std::function<bool(const lane*)>& is_stuck);
 
     // --- Barriers (submit.cpp, barrier.cpp)
     submit_result submit_barrier(job_source& job, const job_options& how, patience wait);
@@ -293,6 +295,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     void discard_barrier(barrier_era era) noexcept;
     std::size_t busy_keys_locked(const shard& s) const noexcept;
     static joint_job* kill_current_locked(shard& s, lane& l) noexcept;
+    void doubt_joint_jobs() noexcept;
     struct joint_target;
     attempt place_locked(std::span<joint_target> targets, joint_job& made, job_source& job, const job_options& how,
                          tick age, lane*& full, shard*& poor);
@@ -393,6 +396,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     unsigned quiet_ticks_ = 0;
     unsigned submitter_ticks_ = 0;
     tick rechecked_ = 0;
+    tick joint_jobs_doubted_ = 0;
     bool was_over_ = false;          // at the last look: some key had waited for too long
     timed_job* first_due_ = nullptr; // by timer_node::next; those that found no room come first
     timed_job* last_due_ = nullptr;

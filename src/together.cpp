@@ -9,8 +9,11 @@
 #include <utility>
 
 #include "pool_core.hpp"
+#include "wait_graph.hpp"
 
 namespace taskpool::detail {
+
+static constexpr tick ticks_between_doubts = 100; // of coroutines' waits
 
 // --- The job and its places ------------------------------------------------------------------------------------------
 
@@ -169,6 +172,21 @@ void pool_core::discard_joint(const lane& l, joint_job& killed, discard_reason w
     destroy_callable(maker.key_of(l), killed.ops, killed.storage);
     end_joint(killed, nullptr);
     killed.drop_reference();
+}
+
+/// For the keeper: discards a job of several keys that has come before what a coroutine waits for and waits for that.
+void pool_core::doubt_joint_jobs() noexcept {
+    if (manual || !has_joint_jobs() || clock.now() - joint_jobs_doubted_ < ticks_between_doubts)
+        return;
+    joint_jobs_doubted_ = clock.now();
+    joint_job* const killed = wait_graph::instance().kill_what_stops_coroutines(*this);
+    if (killed == nullptr)
+        return;
+    const lane& l = *killed->places().front().in; // pinned until the end
+    if (settings.max_wait)
+        gate.take_back(shard_of(l)); // as in cancel
+    waiting_room.wake(nullptr, 1);
+    discard_joint(l, *killed, discard_reason::would_deadlock);
 }
 
 // --- Submitting ------------------------------------------------------------------------------------------------------
@@ -387,6 +405,13 @@ class lanes_before {
             add(*place->joint);
         }
     }
+    void add(const lane& l, pool_core::reach how_far) {
+        using reach = pool_core::reach;
+        add(const_cast<lane&>(l), [how_far](const joint_place*, std::uint32_t number) {
+            return how_far.kind != reach::all &&
+                   (how_far.kind == reach::none || static_cast<std::int32_t>(number - how_far.number) >= 0);
+        });
+    }
     /// Goes on from the jobs that were found. All lanes.
     const std::vector<const lane*>& all() {
         for (std::size_t i = 0; i < found_.size(); ++i) {
@@ -405,6 +430,19 @@ class lanes_before {
                 add(*sought->in, [sought](const joint_place* place, std::uint32_t) { return place == sought; });
         }
         return lanes_;
+    }
+    /// One of the jobs that waits for such a lane, or null. REQUIRES: all() has gone on.
+    template <class F>
+    joint_job* waiting_for(F is_such) const {
+        for (joint_job* const whole : found_) {
+            const std::lock_guard lock(whole->lock);
+            if (whole->state != joint_job::phase::waits)
+                continue;
+            for (const auto& place : whole->places())
+                if (!place.arrived && is_such(place.in))
+                    return whole;
+        }
+        return nullptr;
     }
 
   private:
@@ -458,11 +496,23 @@ class lanes_before {
 /// jobs of several keys that are before it, and before those. REQUIRES: all shards' locks. Throws std::bad_alloc.
 std::vector<const lane*> pool_core::lanes_before_locked(const lane& l, reach how_far) const {
     lanes_before before;
-    before.add(const_cast<lane&>(l), [how_far](const joint_place*, std::uint32_t number) {
-        return how_far.kind != reach::all &&
-               (how_far.kind == reach::none || static_cast<std::int32_t>(number - how_far.number) >= 0);
-    });
+    before.add(l, how_far);
     return before.all();
+}
+
+/// Kills one of those jobs, if it waits for such a lane. It, or null. REQUIRES: as before. Throws std::bad_alloc.
+joint_job* pool_core::kill_before_locked(const lane& l, reach how_far,
+                                         const std::function<bool(const lane*)>& is_stuck) {
+    lanes_before before;
+    before.add(l, how_far);
+    before.all();
+    joint_job* const found = before.waiting_for(is_stuck);
+    if (found == nullptr || !kill(found->places().front()))
+        return nullptr;
+    shard& s = shard_of(*found->places().front().in);
+    ++s.discarded;
+    ++s.budget;
+    return found;
 }
 
 } // namespace taskpool::detail

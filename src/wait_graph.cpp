@@ -2,6 +2,7 @@
 #include "wait_graph.hpp"
 
 #include <algorithm>
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <unordered_set>
@@ -30,32 +31,45 @@ const wait_graph::wait* wait_graph::stuck_wait_of(const lane* l) const noexcept 
     return nullptr;
 }
 
-/// Asks `f` for the lane of each job that is still to end before the future's is submitted, until it says no.
+/// Asks `f` for the future of each job that is still to end before this future's is submitted, until it says no.
 template <class F>
 static bool each_before(const future_core& future, F f) {
-    return future.each_before(&f, [](void* self, const lane* where) { return (*static_cast<F*>(self))(where); });
+    return future.each_before(&f,
+                              [](void* self, const future_core& before) { return (*static_cast<F*>(self))(before); });
 }
 
-/// The lanes whose current jobs must end for a wait for a lane to end, but for those of jobs that a future follows.
+/// Tells `f` what a wait for a lane waits for: how much of which lanes.
+template <class F>
+void wait_graph::each_part(const target& what, F f) {
+    using reach = pool_core::reach;
+    const auto add_future = [&](const future_core& future) {
+        const auto number = future.number();
+        f(future.where(), number == 0 ? reach{.kind = reach::all} : reach{reach::before, number + 1});
+        return true;
+    };
+    if (what.future == nullptr) { // for room, until the lane takes its next job
+        f(what.for_lane, reach{.kind = what.for_room ? reach::none : reach::all});
+    } else if (!what.future->is_ready()) { // else its lane may be gone
+        add_future(*what.future);
+        each_before(*what.future, add_future);
+    }
+}
+
+/// The lanes whose current jobs must end for a wait for a lane to end.
 std::vector<const lane*> wait_graph::lanes_before(const target& what) {
-    if (what.in == nullptr || !what.in->has_joint_jobs())
-        return {what.for_lane};
-    const auto number = what.future != nullptr ? what.future->number() : 0;
-    const all_shards_lock lock(*what.in);
-    if (what.future != nullptr && what.future->is_ready())
-        return {};     // and its lane may be gone
-    if (what.for_room) // for the lane to take its next job
-        return what.in->lanes_before_locked(*what.for_lane, {});
-    if (number == 0)
-        return what.in->lanes_before_locked(*what.for_lane, {.kind = pool_core::reach::all});
-    return what.in->lanes_before_locked(*what.for_lane, {.kind = pool_core::reach::before, .number = number + 1});
+    std::vector<const lane*> lanes;
+    std::optional<all_shards_lock> all;
+    if (what.in != nullptr && what.in->has_joint_jobs())
+        all.emplace(*what.in);
+    each_part(what, [&](const lane* l, pool_core::reach how_far) {
+        const auto before = all ? what.in->lanes_before_locked(*l, how_far) : std::vector{l};
+        lanes.insert(lanes.end(), before.begin(), before.end());
+    });
+    return lanes;
 }
 
 /// Whether jobs of this lane must end for a wait to end.
 bool wait_graph::waits_for(const target& what, const lane* l) {
-    const auto is_other = [l](const lane* before) { return before != l; };
-    if (what.future != nullptr && !each_before(*what.future, is_other))
-        return true;
     if (what.for_lane == nullptr)
         return false;
     const auto lanes = lanes_before(what);
@@ -69,7 +83,7 @@ bool wait_graph::chain_ends(const target& what) const {
         if (is_over(*t))
             return true;
         if (t->for_lane == nullptr || (t->in != nullptr && (t->in->has_joint_jobs() || t->in->has_barriers())) ||
-            (t->future != nullptr && !each_before(*t->future, [](auto) { return false; })))
+            (t->future != nullptr && !each_before(*t->future, [](auto&) { return false; })))
             return false;
         if (beside_.contains(t->for_lane))
             return false; // there are several
@@ -113,8 +127,7 @@ bool wait_graph::can_end(const target& what) const {
     if (what.for_lane != nullptr) {
         const auto is_free = [this](const lane* l) { return stuck_wait_of(l) == nullptr; };
         const auto lanes = lanes_before(what);
-        return std::all_of(lanes.begin(), lanes.end(), is_free) &&
-               (what.future == nullptr || each_before(*what.future, is_free));
+        return std::all_of(lanes.begin(), lanes.end(), is_free);
     }
     if (what.for_pool != nullptr)
         return none_is_stuck(what.for_pool);
@@ -167,7 +180,7 @@ bool wait_graph::is_over(const target& what) noexcept {
 /// Whether what is waited for comes after a barrier. REQUIRES: it is not over, and of a pool with barriers.
 bool wait_graph::is_behind_barrier(const target& what) {
     const bool is_of_job = what.future != nullptr;
-    if (is_of_job && !each_before(*what.future, [](auto) { return false; }))
+    if (is_of_job && !each_before(*what.future, [](auto&) { return false; }))
         return true; // it is still to be submitted
     const all_shards_lock lock(*what.in);
     if (is_of_job && what.future->is_ready())
@@ -203,6 +216,31 @@ bool wait_graph::holds_up_barriers(const pool_core& pool) noexcept {
     }
     for_barriers_ = false;
     return holds_up;
+}
+
+joint_job* wait_graph::kill_what_stops_coroutines(pool_core& pool) noexcept {
+    const auto is_asked_for = [&](const wait& w) { return w.what.by != nullptr && w.what.in == &pool; };
+    const std::lock_guard lock(mutex_);
+    if (std::none_of(waits_.begin(), waits_.end(), [&](const auto& w) { return is_asked_for(w.second); }))
+        return nullptr;
+    joint_job* killed = nullptr;
+    try {
+        find_stuck();
+        const std::function<bool(const lane*)> is_stuck = [this](const lane* l) { return stuck_wait_of(l) != nullptr; };
+        for (const auto& [in, w] : waits_) {
+            if (!w.stuck || !is_asked_for(w))
+                continue;
+            const all_shards_lock all(pool);
+            each_part(w.what, [&](const lane* l, pool_core::reach how_far) {
+                if (killed == nullptr)
+                    killed = pool.kill_before_locked(*l, how_far, is_stuck);
+            });
+            if (killed != nullptr)
+                break;
+        }
+    } catch (const std::bad_alloc&) { // NOLINT(bugprone-empty-catch): it is asked again
+    }
+    return killed;
 }
 
 /// The jobs' keys from one stuck wait to the next, until they repeat.

@@ -20,7 +20,9 @@
 // of those before it (AND). They are looked for anew each time, in pools that ever had any.
 //
 // A future of then() is that of a job not yet submitted: who waits for it waits also for the lanes of all jobs that it
-// follows (AND).
+// follows (AND), and what is submitted meanwhile may come before it: a thread that waits asks again now and then. A
+// coroutine cannot be told, since its wait may lie in its frame: the keeper asks for it, and discards the job of
+// several keys that has come before (kill_what_stops_coroutines).
 //
 // A wait with a deadline is checked but not recorded: it ends by itself.
 //
@@ -36,6 +38,7 @@
 //              there.
 #pragma once
 
+#include <chrono>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -46,6 +49,9 @@
 #include "pool_core.hpp"
 
 namespace taskpool::detail {
+
+/// Between two looks at whether a wait can still end that jobs submitted meanwhile may come before.
+inline constexpr std::chrono::milliseconds doubt_interval{20};
 
 class wait_graph {
   public:
@@ -80,6 +86,10 @@ class wait_graph {
     /// without memory to tell.
     bool holds_up_barriers(const pool_core& pool) noexcept;
 
+    /// Kills a job of several keys that has come before what a coroutine waits for, and waits for that coroutine. It,
+    /// to be discarded, or null.
+    joint_job* kill_what_stops_coroutines(pool_core& pool) noexcept;
+
     /// Held across fork(); the child has no waits.
     void before_fork() noexcept { mutex_.lock(); }
     void after_fork(bool in_child) noexcept {
@@ -104,6 +114,8 @@ class wait_graph {
     bool can_end(const target& what) const;
     static bool is_behind_barrier(const target& what);
     static bool never_ends(const pool_core& core, const lane& waiting, const target& what);
+    template <class F>
+    static void each_part(const target& what, F f);
     static std::vector<const lane*> lanes_before(const target& what);
     static bool waits_for(const target& what, const lane* l);
     static bool is_over(const target& what) noexcept;

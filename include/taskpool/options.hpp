@@ -36,7 +36,7 @@ enum class discard_reason : std::uint8_t {
     replaced,       ///< by overflow::keep_latest, or by a job of the same tag
     no_room,        ///< its time came while there was no room, with overflow::reject
     expired,        ///< its turn came after its deadline (deadline.hpp)
-    would_deadlock, ///< a barrier: jobs before it wait for jobs after it
+    would_deadlock, ///< a barrier, or a job of several keys: jobs before it wait for jobs after it
 };
 
 /// A job, or the destructor of a job's callable, that threw. Valid during the call of the handler only.

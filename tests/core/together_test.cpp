@@ -404,6 +404,25 @@ TEST(Together, a_wait_for_what_is_behind_it_is_one_for_all_its_keys) {
     pool.drain();
 }
 
+TEST(Together, a_wait_for_what_follows_a_job_behind_it_is_one_for_all_its_keys) {
+    task_pool pool({.threads = 3});
+    pool.async("b",
+               [&] {
+                   auto before = pool.async("a", [] { return 1; }).then("c", [](int n) { return n + 1; });
+                   pool.submit_together({"a", "b"}, [] {});
+                   auto behind = pool.async("a", [] {}).then("d", [] {}).then("e", [] {});
+                   try {
+                       behind.get();
+                       ADD_FAILURE();
+                   } catch (const deadlock_error& error) {
+                       EXPECT_EQ(error.keys(), strings{"b"});
+                   }
+                   EXPECT_EQ(before.get(), 2);
+               })
+        .get();
+    pool.drain();
+}
+
 TEST(Together, cycles_through_several_of_them_are_found) {
     task_pool pool({.threads = 3});
     pool.async("a",
@@ -458,6 +477,43 @@ TEST(Together, a_drain_of_a_key_that_one_joins_with_the_waiting_job_s_key_meanwh
     busy.open();
     told.get();
     pool.drain();
+}
+
+TEST(Together, a_wait_for_what_follows_another_job_is_told_when_one_comes_before_that_meanwhile) {
+    held hold;
+    task_pool pool({.threads = 2});
+    pool.async("a", [&](const job_context& context) { hold = context.hold(); }).get();
+    auto told = pool.async("b", [&] {
+        auto after = pool.async("a", [] {}).then("c", [] {});
+        EXPECT_THROW(after.get(), deadlock_error);
+    });
+    ASSERT_TRUE(eventually([&] { return pool.stats().blocked_threads == 1; }));
+    pool.submit_together({"b", "c"}, [] {});
+    told.get();
+    hold.release();
+    pool.drain();
+}
+
+TEST(Together, one_that_comes_before_what_a_coroutine_waits_for_and_waits_for_that_is_discarded) {
+    std::atomic<int> discarded = 0;
+    held hold;
+    task_pool pool({.threads = 2, .on_discard = [&](const discard& d) {
+                        EXPECT_EQ(d.reason, discard_reason::would_deadlock);
+                        ++discarded;
+                    }});
+    pool.async("a", [&](const job_context& context) { hold = context.hold(); }).get();
+    const auto waits = [](task_pool& in) -> task<int> {
+        co_return co_await in.async("a", [] {}).then("c", [] { return 3; });
+    };
+    auto result = pool.spawn("b", waits(pool));
+    ASSERT_TRUE(eventually([&] { return pool.stats().suspended_lanes == 2; }));
+    auto both = pool.async_together({"b", "c"}, [] {});
+    EXPECT_THROW(both.get(), job_discarded);
+    hold.release();
+    EXPECT_EQ(result.get(), 3);
+    EXPECT_EQ(discarded, 1);
+    pool.drain();
+    EXPECT_EQ(pool.stats().waiting, 0U);
 }
 
 TEST(Together, a_pool_that_is_full_of_them_is_no_place_to_wait_at) {

@@ -80,9 +80,9 @@ class TASKPOOL_EXPORT future_core {
 
     /// The job is submitted when `before` is ready. REQUIRES: `before` lives until this is called again, with null.
     void follow(const future_core* before) noexcept;
-    /// Calls `visit` with the lane of each job that is still to end before this one's is submitted, the nearest first,
-    /// until it says false; whether it never did.
-    bool each_before(void* self, bool (*visit)(void* self, const lane* where)) const;
+    /// Calls `visit` with the future of each job that is still to end before this one's is submitted, the nearest
+    /// first, until it says false; whether it never did.
+    bool each_before(void* self, bool (*visit)(void* self, const future_core& before)) const;
 
     /// The job's pool and lane, or null. Valid until ready.
     const pool_core* pool() const noexcept { return pool_; }
