@@ -292,7 +292,7 @@ bool pool_core::doze() noexcept {
         // Timers are looked at last: who adds an earlier one from here on pokes (timers.hpp).
         auto until = time.begin_sleep();
         if (time.is_manual())
-            until.reset(); // whoever moves that clock pokes
+            until.reset();                                                // whoever moves that clock pokes
         if (!clear || !all_retired || has_barriers() || has_joint_jobs()) // whose waits are looked at
             until = std::min(until.value_or(std::chrono::steady_clock::time_point::max()),
                              std::chrono::steady_clock::now() + doze_length);
