@@ -291,9 +291,10 @@ bool pool_core::doze() noexcept {
         }
         // Timers are looked at last: who adds an earlier one from here on pokes (timers.hpp).
         auto until = time.begin_sleep();
-        if (time.is_manual())
-            until.reset();                                                // whoever moves that clock pokes
-        if (!clear || !all_retired || has_barriers() || has_joint_jobs()) // whose waits are looked at
+        if (time.is_manual()) // whoever moves that clock pokes
+            until.reset();
+        // With jobs of several keys there may be coroutines that one of them stops.
+        if (!clear || !all_retired || has_barriers() || has_joint_jobs())
             until = std::min(until.value_or(std::chrono::steady_clock::time_point::max()),
                              std::chrono::steady_clock::now() + doze_length);
         if (until) {
