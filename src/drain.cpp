@@ -2,7 +2,6 @@
 // Waiting until a key, or all of them, have no work. Who takes the last of it away tells those who wait, if any do.
 #include <mutex>
 
-#include "barrier.hpp"
 #include "manual.hpp"
 #include "pool_core.hpp"
 #include "shared_job.hpp"

@@ -21,7 +21,6 @@
 #include <mutex>
 #include <system_error>
 
-#include "barrier.hpp"
 #include "pool_core.hpp"
 
 namespace taskpool::detail {

@@ -114,6 +114,7 @@ void wait_graph::find_stuck() {
 bool wait_graph::can_end(const target& what) const {
     if (is_over(what))
         return true;
+    const auto is_free = [this](const lane* l) { return stuck_wait_of(l) == nullptr; };
     const auto none_is_stuck = [this](const pool_core* in) {
         return std::none_of(waits_.begin(), waits_.end(),
                             [in](const auto& w) { return w.second.stuck && w.second.core == in; });
@@ -125,7 +126,6 @@ bool wait_graph::can_end(const target& what) const {
     if (held_up(what.in) && is_behind_barrier(what))
         return false;
     if (what.for_lane != nullptr) {
-        const auto is_free = [this](const lane* l) { return stuck_wait_of(l) == nullptr; };
         const auto lanes = lanes_before(what);
         return std::all_of(lanes.begin(), lanes.end(), is_free);
     }
@@ -134,7 +134,6 @@ bool wait_graph::can_end(const target& what) const {
     const bool all_behind_are_held_up = held_up(what.room_in);
     auto waiting = static_cast<std::size_t>(what.room_in->barrier->own.waiting()); // in all
     bool any_waits = false;
-    const auto is_free = [this](const lane* l) { return stuck_wait_of(l) == nullptr; };
     std::optional<all_shards_lock> all;
     if (what.room_in->has_joint_jobs())
         all.emplace(*what.room_in);

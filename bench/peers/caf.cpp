@@ -31,22 +31,12 @@ class caf_peer {
     static std::string version() { return dotted(CAF_MAJOR_VERSION, CAF_MINOR_VERSION, CAF_PATCH_VERSION); }
 
     caf_peer(unsigned workers, bool held) : system_(configure(workers)), held_(held) {
-        if (!held)
-            return;
-        for (unsigned i = 0; i < workers; ++i) {
+        held_.hold(workers, [this](job waits) {
             holders_.push_back(spawn());
-            caf::anon_send(holders_.back(), caf_message{[this] {
-                               blocked_.fetch_add(1);
-                               held_.wait(true);
-                           }});
-        }
-        while (blocked_.load() < workers)
-            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+            caf::anon_send(holders_.back(), caf_message{std::move(waits)});
+        });
     }
-    void release() {
-        held_.store(false);
-        held_.notify_all();
-    }
+    void release() { held_.release(); }
 
     template <class Job>
     void submit(std::string_view key, Job j) {
@@ -74,8 +64,7 @@ class caf_peer {
     caf::actor_system system_;
     growing_map<caf::actor> actors_;
     std::vector<caf::actor> holders_;
-    std::atomic<bool> held_;
-    std::atomic<unsigned> blocked_{0};
+    worker_hold held_;
 };
 
 } // namespace bench

@@ -3,6 +3,8 @@
 // thread sleeps at.
 #pragma once
 
+#include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <functional>
 #include <memory>
@@ -104,6 +106,33 @@ class mailbox {
     std::vector<job> waiting_;
     bool asleep_ = false;
     bool held_ = false;
+};
+
+/// Holds the workers of a pool that cannot be started later: a task of each waits at it.
+class worker_hold {
+  public:
+    explicit worker_hold(bool held) : held_(held) {}
+    /// `enqueue` gives the pool the task that it is called with. Returns once all workers are held.
+    template <class Enqueue>
+    void hold(unsigned workers, Enqueue enqueue) {
+        if (!held_.load())
+            return;
+        for (unsigned i = 0; i < workers; ++i)
+            enqueue([this] {
+                blocked_.fetch_add(1);
+                held_.wait(true);
+            });
+        while (blocked_.load() < workers)
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    void release() {
+        held_.store(false);
+        held_.notify_all();
+    }
+
+  private:
+    std::atomic<bool> held_;
+    std::atomic<unsigned> blocked_{0};
 };
 
 /// Threads that live as long as the program.

@@ -13,21 +13,9 @@ class folly_peer {
     static constexpr std::uint32_t max_keys = 1'000'000;
 
     folly_peer(unsigned workers, bool held) : pool_(workers), held_(held) {
-        if (!held)
-            return;
-        for (unsigned i = 0; i < workers; ++i) {
-            pool_.add([this] {
-                blocked_.fetch_add(1);
-                held_.wait(true);
-            });
-        }
-        while (blocked_.load() < workers)
-            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        held_.hold(workers, [this](auto waits) { pool_.add(waits); });
     }
-    void release() {
-        held_.store(false);
-        held_.notify_all();
-    }
+    void release() { held_.release(); }
 
     template <class Job>
     void submit(std::string_view key, Job j) {
@@ -45,8 +33,7 @@ class folly_peer {
 
     folly::CPUThreadPoolExecutor pool_;
     growing_map<serial> serials_;
-    std::atomic<bool> held_;
-    std::atomic<unsigned> blocked_{0};
+    worker_hold held_;
 };
 
 } // namespace bench

@@ -23,21 +23,9 @@ class onetbb_peer {
     onetbb_peer(unsigned workers, bool held)
         : workers_(workers), control_(tbb::global_control::max_allowed_parallelism, workers + 1),
           arena_(static_cast<int>(workers), 0), held_(held) {
-        if (!held)
-            return;
-        for (unsigned i = 0; i < workers; ++i) {
-            arena_.enqueue([this] {
-                blocked_.fetch_add(1);
-                held_.wait(true);
-            });
-        }
-        while (blocked_.load() < workers)
-            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        held_.hold(workers, [this](auto waits) { arena_.enqueue(waits); });
     }
-    void release() {
-        held_.store(false);
-        held_.notify_all();
-    }
+    void release() { held_.release(); }
 
     template <class Job>
     void submit(std::string_view key, Job j) {
@@ -72,8 +60,7 @@ class onetbb_peer {
     tbb::global_control control_;
     tbb::task_arena arena_;
     growing_map<strand> strands_;
-    std::atomic<bool> held_;
-    std::atomic<unsigned> blocked_{0};
+    worker_hold held_;
 };
 
 } // namespace bench
