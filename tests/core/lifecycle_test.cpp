@@ -8,6 +8,8 @@
 #include <cstdlib>
 #include <optional>
 
+#include <taskpool/testing.hpp>
+
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
 #include <sys/wait.h>
@@ -324,8 +326,13 @@ TEST(Lifecycle, a_new_pool_works_in_the_child_of_a_fork) {
     GTEST_SKIP() << "ThreadSanitizer lets the child of a process with threads start none";
 #endif
     // AddressSanitizer's allocator does not survive a fork at a moment when another thread has one of its locks, as a
-    // thread has that begins: there the parent's pool has none yet.
-    const task_pool of_the_parent({.threads = 1, .autostart = !sanitized});
+    // thread has that begins: there the parent's pool has no threads.
+    std::optional<task_pool> of_the_parent;
+    std::optional<manual_pool> without_threads;
+    if (sanitized)
+        without_threads.emplace();
+    else
+        of_the_parent.emplace(options{.threads = 1});
     const pid_t child = fork();
     ASSERT_GE(child, 0);
     if (child == 0) {

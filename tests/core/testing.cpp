@@ -27,9 +27,12 @@ class watchdog final : public ::testing::EmptyTestEventListener {
 
   private:
     void OnTestProgramStart(const ::testing::UnitTest&) override {
-        const std::lock_guard lock(mutex_);
-        if (!thread_.joinable())
-            thread_ = std::thread([this] { watch(); });
+        std::unique_lock lock(mutex_);
+        if (thread_.joinable())
+            return;
+        thread_ = std::thread([this] { watch(); });
+        // While a thread begins, it may hold a lock of a sanitizer's allocator: no test is to fork just then.
+        changed_.wait(lock, [&] { return watches_; });
     }
     void OnTestStart(const ::testing::TestInfo& test) override {
         {
@@ -54,6 +57,8 @@ class watchdog final : public ::testing::EmptyTestEventListener {
 
     void watch() {
         std::unique_lock lock(mutex_);
+        watches_ = true;
+        changed_.notify_all();
         while (!ended_) {
             if (end_ == steady::time_point::max())
                 changed_.wait(lock);
@@ -68,6 +73,7 @@ class watchdog final : public ::testing::EmptyTestEventListener {
     std::condition_variable changed_;
     steady::time_point end_ = steady::time_point::max();
     std::string name_;
+    bool watches_ = false;
     bool ended_ = false;
     std::thread thread_;
 };
