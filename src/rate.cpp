@@ -140,8 +140,8 @@ turn pool_core::attend(lane& l) noexcept {
                 suspend_locked(l);
                 return turn::others;
             }
-            if (is_stopping() || front->on_stop == resumption || front->on_stop == posted || is_left_of_joint(*front) ||
-                (b == nullptr && !s.rates.all_attend)) {
+            if ((b == nullptr && !s.rates.all_attend) || is_stopping() || front->on_stop == resumption ||
+                front->on_stop == posted || is_left_of_joint(*front)) {
                 l.attends = attends_locked(s, l);
                 lock.release();
                 return turn::own;

@@ -2,6 +2,8 @@
 #include "together.hpp"
 
 #include <algorithm>
+#include <array>
+#include <memory_resource>
 #include <mutex>
 #include <stdexcept>
 #include <unordered_map>
@@ -313,7 +315,9 @@ submit_result pool_core::submit_together(std::span<const key_view> keys, job_sou
                                          patience wait) {
     if (keys.empty())
         throw std::invalid_argument("taskpool: submit_together without a key");
-    std::vector<joint_target> targets;
+    std::array<std::byte, 4 * sizeof(joint_target)> few; // NOLINT(cppcoreguidelines-pro-type-member-init): memory
+    std::pmr::monotonic_buffer_resource memory(few.data(), few.size());
+    std::pmr::vector<joint_target> targets(&memory);
     targets.reserve(keys.size());
     for (const auto& key : keys) {
         const auto [s, hash] = place_of(key);

@@ -16,11 +16,14 @@
 //   G10 failures     a job that throws ends itself alone.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <functional>
 #include <initializer_list>
 #include <memory>
+#include <memory_resource>
 #include <ranges>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -354,7 +357,8 @@ class basic_task_pool {
     /// until it has ended. So no order of submits can have two such jobs wait for each other. It is one job: with one
     /// place in the pool's capacity, and one in each lane; the key of its context is one of them; a cancel of any of
     /// the keys discards it, or asks it to stop. Waits and answers as submit does; but overflow::drop_oldest and
-    /// keep_latest make no room for it (`full`) and do not drop it. It is not tried again (retry.hpp). Two allocations.
+    /// keep_latest make no room for it (`full`) and do not drop it. It is not tried again (retry.hpp). One allocation,
+    /// more for many keys.
     /// Throws std::invalid_argument where there is no key, and as submit does.
     ///
     ///     pool.submit_together({"account-7", "account-8"}, [] { transfer(); });
@@ -380,14 +384,14 @@ class basic_task_pool {
     /// The same with a future.
     template <job_for<Key> F>
     auto async_together(std::initializer_list<together_key> keys, F&& job, const job_options& how = {}) {
-        const key_list list = views_of(keys);
-        return detail::submitter<Key, together_place>::async(together_place{core_, list.views}, std::forward<F>(job),
+        const key_list list(*this, keys);
+        return detail::submitter<Key, together_place>::async(together_place{core_, list.views()}, std::forward<F>(job),
                                                              how);
     }
     template <detail::range_of_keys<Key> R, job_for<Key> F>
     auto async_together(const R& keys, F&& job, const job_options& how = {}) {
-        const key_list list = views_of(keys);
-        return detail::submitter<Key, together_place>::async(together_place{core_, list.views}, std::forward<F>(job),
+        const key_list list(*this, keys);
+        return detail::submitter<Key, together_place>::async(together_place{core_, list.views()}, std::forward<F>(job),
                                                              how);
     }
 
@@ -702,37 +706,44 @@ class basic_task_pool {
 
     struct together_place {
         const std::shared_ptr<detail::pool_core>& core;
-        const std::vector<detail::key_view>& keys;
+        std::span<const detail::key_view> keys;
         submit_result submit(detail::job_source& job, const job_options& how, detail::patience wait) const {
             return detail::submit_together(*core, keys, job, how, wait);
         }
     };
 
-    struct key_list {
-        std::vector<together_key> strings; // at which the views of strings point
-        std::vector<detail::key_view> views;
-    };
-
-    // REQUIRES: `keys` outlives the result, which points at them.
-    template <class R>
-    key_list views_of(const R& keys) const {
-        key_list list;
-        if constexpr (std::is_same_v<Key, std::string>) {
-            for (const auto& key : keys)
-                list.strings.push_back(key);
-            for (const auto& key : list.strings)
-                list.views.push_back(view(key));
-        } else {
-            for (const auto& key : keys)
-                list.views.push_back(view(key));
+    /// REQUIRES: `keys` outlives it, which points at them. A few lie in itself.
+    class key_list {
+      public:
+        template <class R>
+        key_list(const basic_task_pool& pool, const R& keys) {
+            if constexpr (std::ranges::sized_range<const R>)
+                views_.reserve(std::ranges::size(keys));
+            if constexpr (std::is_same_v<Key, std::string>) {
+                if constexpr (std::ranges::sized_range<const R>)
+                    strings_.reserve(std::ranges::size(keys));
+                for (const auto& key : keys)
+                    strings_.push_back(key);
+                for (const auto& key : strings_)
+                    views_.push_back(pool.view(key));
+            } else {
+                for (const auto& key : keys)
+                    views_.push_back(pool.view(key));
+            }
         }
-        return list;
-    }
+        std::span<const detail::key_view> views() const noexcept { return views_; }
+
+      private:
+        std::array<std::byte, 256> few_; // NOLINT(cppcoreguidelines-pro-type-member-init): memory
+        std::pmr::monotonic_buffer_resource memory_{few_.data(), few_.size()};
+        std::pmr::vector<together_key> strings_{&memory_}; // at which the views of strings point
+        std::pmr::vector<detail::key_view> views_{&memory_};
+    };
 
     template <class R, class F>
     submit_result put_together(const R& keys, F&& job, const job_options& how, detail::patience wait) {
-        const key_list list = views_of(keys);
-        return detail::submitter<Key, together_place>::submit(together_place{core_, list.views}, std::forward<F>(job),
+        const key_list list(*this, keys);
+        return detail::submitter<Key, together_place>::submit(together_place{core_, list.views()}, std::forward<F>(job),
                                                               how, wait);
     }
 
