@@ -125,6 +125,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     void enqueue(lane& l, tick age, tick since) noexcept;
     void enqueue(lane& l, tick age) noexcept;
     bool any_ready() const noexcept; // with each queue's lock in turn
+    bool any_front() const noexcept; // a hint, without locks
     /// Wakes a worker if one is wanted and a lane is ready. For those who end a search or a job's claim on a thread.
     void wake_if_ready() noexcept;
     /// The owner has found the lane empty. Whether it went idle; if not, jobs came meanwhile.
@@ -265,6 +266,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     }
     bool wait_or_refuse(lane& l, bool again, bool in_pool, bool sheds, bool may_wait, patience wait,
                         submit_result& refusal);
+    bool spin_for_room(const lane& l) const noexcept;
     bool wait_for_room(lane& l, bool in_pool, patience wait, submit_result& refusal);
     bool claim_room(lane& l, bool in_pool) noexcept;
     void discard_all(lane& l, cut_jobs& cut, discard_reason why) noexcept;

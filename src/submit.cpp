@@ -13,7 +13,8 @@ namespace taskpool::detail {
 
 namespace {
 
-constexpr int spins_before_sleeping = 100; // some microseconds: what a worker needs for a lane of empty jobs
+constexpr int spins_before_sleeping = 1000; // some tens of microseconds
+constexpr int spins_without_progress = 100; // some microseconds: what a worker needs for a lane of empty jobs
 
 /// Spreads whatever the user's hash yields over all bits (the finalizer of MurmurHash3, Appleby 2011).
 std::uint64_t mix(std::uint64_t h) noexcept {
@@ -247,17 +248,26 @@ bool pool_core::wait_or_refuse(lane& l, bool again, bool in_pool, bool sheds, bo
     return false;
 }
 
+/// Spins while the lane's jobs are being taken, but not for long. Whether there is plenty of room by then.
+bool pool_core::spin_for_room(const lane& l) const noexcept {
+    auto before = l.waiting();
+    for (int spins = 1; spins <= spins_before_sleeping; ++spins) {
+        const auto now = l.waiting();
+        if (now <= settings.lane_capacity / 2)
+            return true;
+        if (spins % spins_without_progress == 0 && std::exchange(before, now) == now)
+            return false;
+        sync::pause();
+    }
+    return false;
+}
+
 /// Waits until there may be room. False with the reason when it is not to be tried again, and once more true after the
 /// time was up. REQUIRES: the lane is pinned. Throws std::bad_alloc.
 bool pool_core::wait_for_room(lane& l, bool in_pool, patience wait, submit_result& refusal) {
     running_job* const job = current_job();
-    if (!manual && !in_pool && job == nullptr && settings.threads > 0) {
-        for (int i = 0; i < spins_before_sleeping; ++i) {
-            if (l.waiting() <= settings.lane_capacity / 2)
-                return true;
-            sync::pause();
-        }
-    }
+    if (!manual && !in_pool && job == nullptr && settings.threads > 0 && spin_for_room(l))
+        return true;
     if (!manual && wait.kind == patience::until_deadline && std::chrono::steady_clock::now() >= wait.deadline) {
         refusal = submit_status::timed_out;
         return false;

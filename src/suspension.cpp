@@ -16,6 +16,11 @@ bool pool_core::any_ready() const noexcept {
     return std::any_of(queues.begin(), queues.end(), [](const ready_queue& queue) { return !queue.is_empty(); });
 }
 
+bool pool_core::any_front() const noexcept {
+    return std::any_of(queues.begin(), queues.end(),
+                       [](const ready_queue& queue) { return queue.front().has_value(); });
+}
+
 void pool_core::wake_if_ready() noexcept {
     if (any_ready() && workers_at.wants_waking()) // in this order, see parking.hpp
         workers_at.unpark_one();

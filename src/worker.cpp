@@ -22,6 +22,8 @@ thread_local running_job* current = nullptr;
 
 constexpr unsigned jobs_between_looks = 32; // how often a busy worker moves the clock and compares queues
 constexpr int spins_before_parking = 64;    // some microseconds
+constexpr int looks_before_idle = 8;        // some microseconds, too, each look after
+constexpr int spins_between_looks = 32;     // what a pusher needs for a few jobs
 
 /// The histogram's bucket for a duration; one below zero, of a clock that was read by two threads, counts as none.
 std::size_t bucket_of(tick duration) noexcept {
@@ -66,11 +68,10 @@ lane* worker::find() noexcept {
 }
 
 /// A few microseconds' wait for work, so that a steady stream of it costs no sleep. Whether some may have come.
-bool worker::spin() noexcept {
+bool worker::spin() const noexcept {
     for (int i = 0; i < spins_before_parking; ++i) {
-        for (const auto& queue : core.queues)
-            if (queue.front())
-                return true;
+        if (core.any_front())
+            return true;
         sync::pause();
     }
     return false;
@@ -186,6 +187,23 @@ void worker::discard(lane& l, job_slot& job, std::uint64_t number) noexcept {
     l.has_job = false;
 }
 
+/// The lane is empty, but has had several jobs since it was idle: waits for a moment for more while no other lane is
+/// ready. So a lane into which somebody pushes steadily gathers some jobs, instead of going idle after each of them,
+/// which costs both sides the shard's lock, a ready queue's and a wake-up. Whether some have come.
+bool worker::more_comes(const lane& l) const noexcept {
+    if (core.manual)
+        return false;
+    for (int looks = 0; looks < looks_before_idle; ++looks) {
+        if (core.any_front())
+            return false;
+        for (int spins = 0; spins < spins_between_looks; ++spins) // a look takes the line of `pushed` from the pusher
+            sync::pause();
+        if (l.waiting() > 0)
+            return true;
+    }
+    return false;
+}
+
 /// Takes the lane's next job. False when there is none, or an older lane should go first: then the lane is given up.
 template <bool MakesWay>
 bool worker::next(lane& l, job_slot& job, std::uint64_t& number) noexcept {
@@ -194,6 +212,8 @@ bool worker::next(lane& l, job_slot& job, std::uint64_t& number) noexcept {
         const job_slot* const front = l.front_locked();
         if (front == nullptr) {
             l.head_lock.unlock();
+            if (number > 1 && more_comes(l))
+                continue;
             if (core.let_go(l))
                 return false;
             continue;

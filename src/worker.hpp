@@ -92,7 +92,8 @@ struct worker {
   private:
     lane* find() noexcept;
     lane* take_any() noexcept;
-    bool spin() noexcept;
+    bool spin() const noexcept;
+    bool more_comes(const lane& l) const noexcept;
     bool park() noexcept;
     void serve(lane& l) noexcept;
     template <bool MakesWay = true>
