@@ -55,12 +55,13 @@ class shell_reader {
             comment_ = c != '\n';
         } else if (escaped_) {
             escaped_ = false;
-            c = 'x';
+            c = c == '\n' ? continue_line() : 'x';
         } else if (single_quoted_) {
             single_quoted_ = c != '\'';
             c = 'x';
         } else if (c == '\\') {
             escaped_ = true;
+            before_escape_ = before_;
         } else if (before_ == '$' && c == '{') {
             open_ += '{';
         } else if (before_ == '$' && c == '(') {
@@ -79,6 +80,12 @@ class shell_reader {
             read_plain(c);
         }
         before_ = c;
+    }
+
+    // A backslash and a newline are nothing to sh: what comes next follows what was before them.
+    char continue_line() {
+        seen_.resize(seen_.size() - 2);
+        return before_escape_;
     }
 
     void read_plain(char c) {
@@ -126,6 +133,7 @@ class shell_reader {
     bool comment_ = false;
     bool lost_ = false;
     char before_ = '\n';
+    char before_escape_ = '\n';
     std::string seen_;
 };
 
