@@ -16,8 +16,8 @@ struct output_error : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-/// One private temporary file for all that does not fit into memory. It has no name, so nothing is left behind however
-/// the program ends, and its space is given back as its parts are released.
+/// One private temporary file for all that does not fit into memory: mode 0600, and no name, so nobody else can open
+/// it, and nothing is left behind however the program ends. Its space is given back as its parts are released.
 class spill_file {
   public:
     explicit spill_file(

@@ -27,7 +27,7 @@ spill_file::~spill_file() {
 
 void spill_file::open() {
 #ifdef O_TMPFILE
-    fd_ = ::open(directory_.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    fd_ = ::open(directory_.c_str(), O_TMPFILE | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
 #endif
     if (fd_ < 0) { // not every file system has files without a name
         std::string name = directory_ + "/taskpool-XXXXXX";

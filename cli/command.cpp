@@ -24,8 +24,8 @@ class shell_reader {
 
     // Nothing: a value may stand here. Else the place where we are.
     const char* objection() const {
-        if (lost_)
-            return "after a here-document, or quotes that taskpool cannot follow";
+        if (lost_ || half_closed_)
+            return "after a here-document, or quotes or parentheses that taskpool cannot follow";
         if (comment_)
             return "in a comment";
         if (escaped_)
@@ -53,14 +53,22 @@ class shell_reader {
         seen_ += c;
         if (comment_) {
             comment_ = c != '\n';
-        } else if (escaped_) {
+            before_ = c;
+            return;
+        }
+        // Arithmetic ends at two parentheses together; one alone is a part of it to some shells, and its end to others.
+        // Quotes in it are none to some. And $[...] is arithmetic to some.
+        lost_ = lost_ || (std::exchange(half_closed_, false) && c != ')') ||
+                (is_open(arithmetic) && (c == '\'' || c == '"' || c == '`')) || (before_ == '$' && c == '[');
+        if (escaped_) {
             escaped_ = false;
-            c = 'x';
+            c = c == '\n' ? continue_line() : 'x';
         } else if (single_quoted_) {
             single_quoted_ = c != '\'';
             c = 'x';
         } else if (c == '\\') {
             escaped_ = true;
+            before_escape_ = before_;
         } else if (before_ == '$' && c == '{') {
             open_ += '{';
         } else if (before_ == '$' && c == '(') {
@@ -81,6 +89,12 @@ class shell_reader {
         before_ = c;
     }
 
+    // A backslash and a newline are nothing to sh: what comes next follows what was before them.
+    char continue_line() {
+        seen_.resize(seen_.size() - 2);
+        return before_escape_;
+    }
+
     void read_plain(char c) {
         switch (c) {
         case '\'':
@@ -96,6 +110,7 @@ class shell_reader {
         case ')':
             if (within() != '(' && within() != arithmetic)
                 break;
+            half_closed_ = within() == arithmetic;
             open_.pop_back();
             // It may have ended a pattern instead, and then the quotes around are not those that we think.
             lost_ = lost_ || (is_open('"') && seen_.find("case") != std::string::npos);
@@ -104,7 +119,7 @@ class shell_reader {
             lost_ = lost_ || before_ == '<';
             break;
         case '#':
-            comment_ = std::string_view(" \t\n;|&()").find(before_) != std::string_view::npos;
+            comment_ = std::string_view(" \t\n;|&()<>").find(before_) != std::string_view::npos;
             break;
         default:
             break;
@@ -125,7 +140,9 @@ class shell_reader {
     bool escaped_ = false;
     bool comment_ = false;
     bool lost_ = false;
+    bool half_closed_ = false;
     char before_ = '\n';
+    char before_escape_ = '\n';
     std::string seen_;
 };
 

@@ -21,21 +21,48 @@ constexpr std::string_view clear_line = "\r\033[K";
 
 } // namespace
 
+std::size_t character_at(std::string_view text, std::size_t at) noexcept {
+    const auto byte = [&](std::size_t i) {
+        return at + i < text.size() ? static_cast<unsigned char>(text[at + i]) : 0U;
+    };
+    const auto follows = [&](std::size_t i) { return (byte(i) & 0xC0) == 0x80; };
+    const unsigned first = byte(0);
+    if (first < 0x80)
+        return 1;
+    if (first >= 0xC2 && first <= 0xDF)
+        return follows(1) ? 2 : 0;
+    if (first >= 0xE0 && first <= 0xEF) {
+        const unsigned code = (first & 0x0F) << 12 | (byte(1) & 0x3F) << 6;
+        return follows(1) && follows(2) && code >= 0x800 && (code < 0xD800 || code > 0xDFFF) ? 3 : 0;
+    }
+    if (first >= 0xF0 && first <= 0xF4) {
+        const unsigned code = (first & 0x07) << 18 | (byte(1) & 0x3F) << 12;
+        return follows(1) && follows(2) && follows(3) && code >= 0x10000 && code <= 0x10FFFF ? 4 : 0;
+    }
+    return 0;
+}
+
 std::string printable(std::string_view text) {
     std::string result;
     result.reserve(text.size());
-    for (const char c : text) {
-        const auto byte = static_cast<unsigned char>(c);
-        if (c == '\n')
+    for (std::size_t at = 0; at < text.size();) {
+        const std::size_t length = character_at(text, at);
+        const auto byte = static_cast<unsigned char>(text[at]);
+        const bool steers = byte < 0x20 || byte == 0x7F || (length == 0 && byte < 0xA0) ||
+                            (byte == 0xC2 && length == 2 && static_cast<unsigned char>(text[at + 1]) < 0xA0);
+        const auto bytes = text.substr(at, std::max<std::size_t>(length, 1));
+        at += bytes.size();
+        if (!steers)
+            result += bytes;
+        else if (byte == '\n')
             result += "\\n";
-        else if (c == '\t')
+        else if (byte == '\t')
             result += "\\t";
-        else if (c == '\r')
+        else if (byte == '\r')
             result += "\\r";
-        else if (byte < 0x20 || byte == 0x7F)
-            result += fmt::format("\\x{:02x}", byte);
         else
-            result += c;
+            for (const char c : bytes)
+                result += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
     }
     return result;
 }

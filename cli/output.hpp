@@ -30,7 +30,11 @@ struct output_settings {
     int err = 2;
 };
 
-/// `text` with control characters escaped, so that it stays on its line and cannot steer a terminal.
+/// The length of the UTF-8 character at `at`; 0 where there is none.
+std::size_t character_at(std::string_view text, std::size_t at) noexcept;
+
+/// `text` with control characters escaped, so that it stays on its line and cannot steer a terminal: those of ASCII,
+/// and U+0080 to U+009F, which some terminals obey, too, in UTF-8 and as single bytes.
 std::string printable(std::string_view text);
 
 /// Not thread-safe. Members that throw throw output_error, after which the job's output is incomplete and the object is

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The files of --results: DIR/<record number>/stdout and DIR/<record number>/stderr. A number is a safe name whatever
-// the key's bytes are. What an earlier run left there under the same number is overwritten.
+// the key's bytes are. What an earlier run left there under the same number is replaced, and never written through: so
+// a link that others placed in DIR leads no output elsewhere, and a FIFO holds nobody up.
 #include "output.hpp"
 
 #include <cerrno>
@@ -46,19 +47,27 @@ output::~output() {
 }
 
 void output::open_results(job& j) {
-    const auto directory = fmt::format("{}", j.number);
-    if (mkdirat(results_, directory.c_str(), 0777) != 0 && errno != EEXIST)
-        fail("create", settings_.results + "/" + directory, errno);
+    const auto name = fmt::format("{}", j.number);
+    const auto path = settings_.results + "/" + name;
+    const bool made = mkdirat(results_, name.c_str(), 0777) == 0;
+    if (!made && errno != EEXIST)
+        fail("create", path, errno);
+    const int directory = openat(results_, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (directory < 0)
+        fail("open", path, errno);
     for (std::size_t which = 0; which < j.files.size(); ++which) {
-        const auto name = directory + "/" + file_names[which];
-        j.files[which] = openat(results_, name.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+        if (!made)
+            unlinkat(directory, file_names[which], 0); // what else may be there makes the next call fail
+        j.files[which] = openat(directory, file_names[which], O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
         if (j.files[which] < 0) {
             const int error = errno;
             if (which > 0)
                 close(std::exchange(j.files[0], -1));
-            fail("create", settings_.results + "/" + name, error);
+            close(directory);
+            fail("create", path + "/" + file_names[which], error);
         }
     }
+    close(directory);
 }
 
 void output::write_results(job& j, std::size_t which, std::string_view bytes) {

@@ -32,32 +32,10 @@ std::string time_left(double seconds) {
     return fmt::format("{}:{:02}", whole / 60, whole % 60);
 }
 
-// What an UTF-8 decoder would make of `text` at `at`: the length of the character there, 0 where it is not one.
-std::size_t character(std::string_view text, std::size_t at) {
-    const auto byte = [&](std::size_t i) {
-        return at + i < text.size() ? static_cast<unsigned char>(text[at + i]) : 0U;
-    };
-    const auto follows = [&](std::size_t i) { return (byte(i) & 0xC0) == 0x80; };
-    const unsigned first = byte(0);
-    if (first < 0x80)
-        return 1;
-    if (first >= 0xC2 && first <= 0xDF)
-        return follows(1) ? 2 : 0;
-    if (first >= 0xE0 && first <= 0xEF) {
-        const unsigned code = (first & 0x0F) << 12 | (byte(1) & 0x3F) << 6;
-        return follows(1) && follows(2) && code >= 0x800 && (code < 0xD800 || code > 0xDFFF) ? 3 : 0;
-    }
-    if (first >= 0xF0 && first <= 0xF4) {
-        const unsigned code = (first & 0x07) << 18 | (byte(1) & 0x3F) << 12;
-        return follows(1) && follows(2) && follows(3) && code >= 0x10000 && code <= 0x10FFFF ? 4 : 0;
-    }
-    return 0;
-}
-
 std::string json_text(std::string_view text) {
     std::string result = "\"";
     for (std::size_t at = 0; at < text.size();) {
-        const std::size_t length = character(text, at);
+        const std::size_t length = character_at(text, at);
         const auto byte = static_cast<unsigned char>(text[at]);
         if (length == 0)
             result += "\\ufffd";

@@ -129,7 +129,8 @@ std::optional<spawn_failure> spawner::find(const std::string& command, bool agai
     command_ = command;
     path_.clear();
     if (command.find('/') != std::string::npos) {
-        path_ = command;
+        path_ =
+            command.starts_with('-') ? "./" + command : command; // sh would take it for options, should it come to that
         if (access(path_.c_str(), F_OK) == 0)
             return std::nullopt;
         const int error = errno;

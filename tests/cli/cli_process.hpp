@@ -19,6 +19,7 @@
 #include <vector>
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -71,6 +72,7 @@ class cli_process {
         int in = -1, out = -1, err = -1;
         std::map<std::string, std::string> environment = {};
         bool ignore_interrupt = false;
+        std::size_t longest_file = 0; ///< Bytes: a stand-in for a disk that is full. 0: no limit.
     };
 
     explicit cli_process(std::vector<std::string> arguments) : cli_process(std::move(arguments), settings{}) {}
@@ -101,6 +103,11 @@ class cli_process {
                 setenv(name.c_str(), value.c_str(), 1);
             if (how.ignore_interrupt)
                 std::signal(SIGINT, SIG_IGN);
+            if (how.longest_file > 0) {
+                const rlimit limit{how.longest_file, how.longest_file};
+                std::signal(SIGXFSZ, SIG_IGN); // so that the write fails
+                setrlimit(RLIMIT_FSIZE, &limit);
+            }
             execv(pointers[0], pointers.data());
             _exit(98);
         }

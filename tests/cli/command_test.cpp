@@ -242,9 +242,19 @@ TEST(Command_template_shell, a_value_is_refused_where_quotes_would_not_protect) 
     expect("echo a # {}", "in a comment");
     expect("echo a;# it's {}", "in a comment");
     expect("echo a # x", "in a comment");
+    expect("echo a ># {}", "in a comment");
     expect("echo \\{}", "after a backslash");
-    const std::string lost = "after a here-document, or quotes that taskpool cannot follow";
+    expect("echo \\\n# {}", "in a comment"); // a line that goes on
+    expect("echo $\\\n(\\\n(1+{}))", "in $((...))");
+    expect("echo \"$\\\n{x:-{}}\"", "in ${...}");
+    const std::string lost = "after a here-document, or quotes or parentheses that taskpool cannot follow";
     expect("cat <<E\n{}\nE\n", lost);
+    expect("cat <\\\n<E\n{}\nE\n", lost);
+    expect("echo \"$(ca\\\nse x in x) echo \"{}\";; esac)\"", lost);
+    expect("echo $((x) {}))", lost); // to some shells that is still arithmetic
+    expect("echo $((x); echo {})", lost);
+    expect("echo $(('))')) {}", lost);
+    expect("echo $[1+{}]", lost); // arithmetic, to some
     expect("cat <<'E'\nx\nE\necho {}", lost);
     expect("echo $'it\\'s' {}", lost);
     expect("echo ${x:-\"a\"} {}", lost);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "output.hpp"
 
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -10,7 +11,9 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 namespace taskpool::cli {
@@ -287,21 +290,72 @@ TEST_F(Output, ResultsThatCannotBeWrittenNameTheRecord) {
     scratch_directory directory;
     auto how = settings();
     how.results = directory.path();
-    std::filesystem::create_directory(directory.path() + "/4");
-    std::filesystem::create_symlink("/dev/full", directory.path() + "/4/stdout");
     std::ofstream(directory.path() + "/5") << "a file where a directory is needed";
     output o(how);
     o.start(0, 4, "a");
+    rlimit before{};
+    getrlimit(RLIMIT_FSIZE, &before);
+    const rlimit short_files{1, before.rlim_max}; // a stand-in for a disk that is full
+    const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+    setrlimit(RLIMIT_FSIZE, &short_files);
+    std::string error;
     try {
-        o.add(0, stream::out, "x");
-        FAIL();
+        o.add(0, stream::out, "xx");
     } catch (const output_error& e) {
-        EXPECT_EQ(std::string(e.what()),
-                  "record 4: cannot write " + directory.path() + "/4/stdout: No space left on device");
+        error = e.what();
     }
+    setrlimit(RLIMIT_FSIZE, &before);
+    std::signal(SIGXFSZ, handler);
+    EXPECT_EQ(error, "record 4: cannot write " + directory.path() + "/4/stdout: File too large");
     EXPECT_THROW(o.start(1, 5, "a"), output_error);
     how.results = "/nowhere/at/all";
     EXPECT_THROW(output{how}, output_error);
+}
+
+TEST_F(Output, ResultsAreNotWrittenThroughWhatIsThereAlready) {
+    scratch_directory directory;
+    const std::string& at = directory.path();
+    auto how = settings();
+    how.results = at + "/results";
+    std::ofstream(at + "/other") << "not ours";
+    std::filesystem::create_directories(how.results + "/1");
+    std::filesystem::create_symlink(at + "/other", how.results + "/1/stdout");
+    std::filesystem::create_hard_link(at + "/other", how.results + "/1/stderr");
+    std::filesystem::create_directories(how.results + "/2");
+    ASSERT_EQ(mkfifo((how.results + "/2/stdout").c_str(), 0600), 0);
+    std::filesystem::create_symlink(at + "/made", how.results + "/2/stderr");
+    std::filesystem::create_directories(at + "/elsewhere");
+    std::filesystem::create_directory_symlink(at + "/elsewhere", how.results + "/3");
+    std::filesystem::create_directories(how.results + "/4/stdout");
+
+    output o(how);
+    for (const std::uint64_t number : {1, 2}) {
+        o.start(0, number, "a");
+        o.add(0, stream::out, "out");
+        o.add(0, stream::err, "err");
+        o.end(0);
+        const auto folder = how.results + "/" + std::to_string(number);
+        EXPECT_TRUE(std::filesystem::is_regular_file(std::filesystem::symlink_status(folder + "/stdout")));
+        EXPECT_EQ(contents(folder + "/stdout"), "out");
+        EXPECT_EQ(contents(folder + "/stderr"), "err");
+    }
+    EXPECT_EQ(contents(at + "/other"), "not ours");
+    EXPECT_FALSE(std::filesystem::exists(at + "/made"));
+    EXPECT_THROW(o.start(0, 3, "a"), output_error);
+    EXPECT_TRUE(std::filesystem::is_empty(at + "/elsewhere"));
+    EXPECT_THROW(o.start(0, 4, "a"), output_error);
+}
+
+TEST(Printable, EscapesWhatCouldSteerATerminal) {
+    EXPECT_EQ(printable("a\n\t\r\x1b[2J\x7f"), "a\\n\\t\\r\\x1b[2J\\x7f");
+    EXPECT_EQ(printable("\xc2\x9b"
+                        "2J\xc2\x80\xc2\x9f"),
+              "\\xc2\\x9b2J\\xc2\\x80\\xc2\\x9f"); // U+009B is CSI
+    EXPECT_EQ(printable("\x9b"
+                        "2J\x80\xc2"),
+              "\\x9b2J\\x80\xc2"); // as one byte, too
+    const std::string text = "Zo\xc3\xab \xc2\xa0\xe2\x82\xac \xf0\x9f\x98\x80 Latin \xe9\xff";
+    EXPECT_EQ(printable(text), text);
 }
 
 TEST_F(Output, AFullDiskNamesTheRecordAndBreaksTheSinkForGood) {

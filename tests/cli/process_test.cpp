@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <map>
 #include <string>
@@ -146,6 +147,20 @@ TEST_F(Process, ScriptsWithAndWithoutAnInterpreter) {
     ASSERT_TRUE(failure);
     EXPECT_EQ(failure->kind, spawn_failure::cannot_run);
     EXPECT_EQ(failure->message, "its interpreter does not exist");
+}
+
+TEST_F(Process, AScriptThatIsNamedLikeAnOptionIsNone) {
+    char folder[] = "/tmp/taskpool-test-XXXXXX";
+    ASSERT_TRUE(mkdtemp(folder));
+    const auto before = std::filesystem::current_path();
+    std::filesystem::current_path(folder);
+    std::filesystem::create_directory("-c");
+    std::ofstream("-c/script") << "echo \"ran $1\"\n"; // has no interpreter of its own, so /bin/sh gets it
+    chmod("-c/script", 0700);
+    ASSERT_FALSE(spawn(0, {"-c/script", "echo out"}));
+    EXPECT_EQ(wait_for(0).out, "ran echo out\n");
+    std::filesystem::current_path(before);
+    std::filesystem::remove_all(folder);
 }
 
 TEST_F(Process, ACommandThatMovesIsLookedUpAgain) {
