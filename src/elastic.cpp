@@ -6,8 +6,8 @@
 // processor time stood still meanwhile, and the system says that the thread sleeps (a thread that merely lost its
 // processor does not use any either). One that waits for a page of memory, perhaps only for another thread to be done
 // with the address space, is given more time: computing jobs do that, too. This is asked only while there are ready
-// lanes that nobody takes. Then as many workers are added as are blocked in all, so that their number doubles each
-// time; when they return and more than `threads` work, the surplus is told to park, and after a second threads beyond
+// lanes that nobody takes. Then three workers are added for each that is blocked, so that their number grows fourfold
+// each time, up to the ready lanes; when they return and more than `threads` work, the surplus is told to park, and after a second threads beyond
 // `threads` end. Jobs that compute never add a worker.
 //
 // It fires timers, conducts barriers, tries again what found no room, and refuses new work while ready keys wait for
@@ -32,6 +32,7 @@ using namespace std::chrono_literals;
 constexpr auto tick_length = 1ms;
 constexpr auto doze_length = 1000ms; // between looks while idle keys or threads are still to be cleared away
 constexpr unsigned ticks_until_doze = 50;
+constexpr std::size_t workers_per_blocked = 3; // that are added, where so many lanes are ready
 constexpr unsigned ticks_until_doubt = 20; // between the doubts of jobs that wait for room
 constexpr tick memory_patience = 50;       // ticks of waiting for a page: beyond that it comes from a disk, or slower
 constexpr tick recheck_interval = 4;       // ticks between looks at whether blocked workers run again
@@ -110,10 +111,11 @@ bool pool_core::keeper_tick() noexcept {
         }
     }
     const int limit = static_cast<int>(settings.threads);
-    const unsigned found = stuck ? find_blocked() : 0;
+    const unsigned found = ready > 0 && in_a_tick ? find_blocked(stuck) : 0;
     if (found > 0) {
         workers_at.set_surplus(0);
-        add_workers(std::min<std::size_t>(ready, static_cast<std::size_t>(workers_at.blocked())), settings.max_threads);
+        const auto more = workers_per_blocked * static_cast<std::size_t>(workers_at.blocked());
+        add_workers(std::min(ready, more), settings.max_threads);
     } else if (const int working = workers_at.working(); ready > 0 && working < limit) {
         // One that was parked just now may have come back by itself: no thread is started in its place.
         const auto threads = static_cast<std::size_t>(limit + std::max(0, workers_at.blocked()));
@@ -160,8 +162,8 @@ bool pool_core::do_what_is_due() noexcept {
     return fired || due || delivering;
 }
 
-/// Marks workers that have come to be blocked; how many.
-unsigned pool_core::find_blocked() noexcept {
+/// Looks at the workers' processor time; if lanes are stuck, marks workers that have come to be blocked. How many.
+unsigned pool_core::find_blocked(bool stuck) noexcept {
     unsigned found = 0;
     const std::lock_guard lock(workers_mutex_);
     for (const auto& w : workers_) {
@@ -176,10 +178,10 @@ unsigned pool_core::find_blocked() noexcept {
         const bool stood_still = w->sequence_seen == sequence && w->cpu_time_seen == *cpu_time;
         w->sequence_seen = sequence;
         w->cpu_time_seen = *cpu_time;
-        if (!stood_still) {
+        if (!stood_still)
             w->still_since = clock.now();
+        if (!stood_still || !stuck)
             continue;
-        }
         using sleep = platform::thread_probe::sleep;
         const auto asleep = w->probe.asleep();
         if (asleep == sleep::no || (asleep == sleep::for_memory && clock.now() - w->still_since < memory_patience) ||
