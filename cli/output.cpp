@@ -3,9 +3,10 @@
 // with keep_order a job that ends before its turn is *held*, and only the job whose turn it is delivers lines.
 //
 // I-OUT-1: with keep_order, every record below next_ has been delivered or has no output, and held_ has no key below
-// next_. I-OUT-2: between two calls, what lies in memory is at most job_memory for each stream of a job that runs,
-// held_memory
-//          for all that is held, and what the sinks have not taken; the runner starts no job while that is anything.
+//          next_.
+// I-OUT-2: between two calls, what lies in memory is at most job_memory for each stream of a job that runs,
+//          held_memory for all that is held, and what the sinks have not taken; the runner starts no job while that is
+//          anything.
 #include "output.hpp"
 
 #include <algorithm>

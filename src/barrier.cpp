@@ -2,6 +2,7 @@
 #include "barrier.hpp"
 
 #include <algorithm>
+#include <cassert>
 #include <mutex>
 
 #include "coroutine.hpp"
@@ -136,6 +137,8 @@ void pool_core::conduct_barriers() noexcept {
         if (front == nullptr || front->era != next->era)
             return poke_keeper(); // another one is the first now
         barrier->due = next->era;
+        assert(barrier->opened == next->era);                       // I-BARRIER-2
+        assert(!next->waits || barrier->at_shard == shards.size()); // I-BARRIER-3
         ready = wake_locked(shards.front(), l);
     }
     if (ready)
@@ -180,6 +183,7 @@ void pool_core::open_era(barrier_era era) noexcept {
     for (auto& s : shards) {
         const std::lock_guard shard_lock(s.lock);
         const auto before = s.open_era;
+        assert(!later(era, s.era)); // I-BARRIER-2
         s.open_era = era;
         for (lane* const l : s.table.places_locked()) {
             if (l == nullptr || (!marks && l->state != lane_state::suspended))

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "coroutine.hpp"
 
+#include <cassert>
 #include <mutex>
 #include <new>
 #include <stdexcept>
@@ -37,6 +38,7 @@ void enter_lane(coroutine_job& c, const running_job& job) noexcept {
 
 void run_stretch(void* storage, const running_job& job) {
     coroutine_job& c = *std::exchange(pointer_in(storage), nullptr);
+    assert(!c.done && (c.core == nullptr || c.in == &job.in)); // I-COROUTINE-1
     enter_lane(c, job);
     std::exchange(c.innermost, nullptr).resume();
     if (!c.done)
@@ -69,7 +71,10 @@ const job_ops coroutine_ops = {
 coroutine_job::coroutine_job(std::coroutine_handle<> whole, future_core& future, bool lets_others_run) noexcept
     : frame(whole), result(future), innermost(whole) {
     interleaves = lets_others_run;
-    end = [](job_extras& self) noexcept { static_cast<coroutine_job&>(self).result.drop(); };
+    end = [](job_extras& self) noexcept {
+        assert(static_cast<coroutine_job&>(self).done); // I-COROUTINE-2
+        static_cast<coroutine_job&>(self).result.drop();
+    };
     sleeps = &timer;
     timer.of = this;
     timer.fire = [](pool_core& core, pool_timer& t) noexcept {

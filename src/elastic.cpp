@@ -17,6 +17,7 @@
 // until the next timer is due. Who pushes a lane while it sleeps wakes it; why that is not missed is argued in
 // parking.hpp.
 #include <algorithm>
+#include <cassert>
 #include <chrono>
 #include <mutex>
 #include <system_error>
@@ -184,6 +185,7 @@ unsigned pool_core::find_blocked(bool stuck) noexcept {
             continue;
         using sleep = platform::thread_probe::sleep;
         const auto asleep = w->probe.asleep();
+        // relaxed: a hint; whether the mark is right is asked once more after it is set.
         if (asleep == sleep::no || (asleep == sleep::for_memory && clock.now() - w->still_since < memory_patience) ||
             w->job_sequence.load(std::memory_order_relaxed) != sequence)
             continue;
@@ -283,6 +285,7 @@ bool pool_core::doze() noexcept {
     bool woken = any_ready() || !waiting_room.is_empty() || retry_deliveries() ||
                  resumptions_wait_.load(std::memory_order_relaxed); // see resume_locked
     if (!woken) {
+        assert(!is_overloaded()); // I-OVERLOAD-1, I-OVERLOAD-2
         const bool clear = sweep(shards.size());
         retire_workers();
         bool all_retired = false;

@@ -16,6 +16,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cassert>
 #include <cstdint>
 #include <mutex>
 
@@ -48,6 +49,8 @@ class pool_gate {
         }
         // A share that leaves as much again for the other shards; 1 near the limit.
         const auto share = std::clamp<std::uint64_t>(free / (2 * shards.size()), 1, shut_ ? 1 : largest_share_);
+        assert(share > 0 && (share <= free || gets_past == past::all)); // I-GATE-1, I-GATE-2
+        assert(!shut_ || (share == 1 && gets_past != past::nothing));   // I-GATE-3
         granted_ += share;
         const std::lock_guard shard_lock(asking.lock);
         asking.budget += static_cast<std::uint32_t>(share);

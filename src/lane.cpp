@@ -2,6 +2,7 @@
 // See lane.hpp for the states, the two ends and the invariants.
 #include "lane.hpp"
 
+#include <cassert>
 #include <cstring>
 #include <memory>
 
@@ -64,6 +65,7 @@ std::uint32_t lane::waiting_locked(std::uint32_t limit) noexcept {
     const auto end = pushed.load(std::memory_order_relaxed);
     if (end - taken_seen >= limit)
         taken_seen = static_cast<std::uint32_t>(taken.load(std::memory_order_relaxed));
+    assert(static_cast<std::int32_t>(end - taken_seen) >= 0); // I-LANE-5
     return end - taken_seen;
 }
 
@@ -100,6 +102,7 @@ std::uint64_t lane::take_locked(job_slot& to) noexcept {
         ++head_index;
     }
     const auto number = taken.load(std::memory_order_relaxed) + 1; // ours, under head_lock
+    assert(static_cast<std::uint32_t>(number - 1) != pushed_seen); // I-LANE-3: it has been published
     // relaxed: a count; it publishes nothing (see waiting_locked).
     taken.store(number, std::memory_order_relaxed);
     return number;
@@ -155,6 +158,7 @@ job_extras* lane::end_job_locked() noexcept {
 }
 
 void lane::rewind_locked() noexcept {
+    assert(waiting() == 0 && (head == nullptr || head->next == nullptr)); // I-LANE-1
     delete head; // the last chunk, if any; all its slots are taken
     head = tail = nullptr;
     head_index = tail_index = at_inline_slot;

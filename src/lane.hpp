@@ -39,15 +39,17 @@
 //             shard's lock and published by `pushed` in order.
 //   I-LANE-4  The end of a job happens-before the start of the next of its lane (G2): both are done by the same worker,
 //             or the first worker passed the lane on through a queue's lock, or through the shard's lock by way of idle
-//             or suspended.
+//             or suspended. [checked by: ThreadSanitizer, in the tests of G2 and in the soak]
 //   I-LANE-5  taken <= pushed, and pushed - taken <= lane_capacity whenever the shard's lock is free (G6), detached
 //             coroutines that wait for their turn and jobs that an executor must not lose (`posted`) left out.
 //   I-LANE-6  A lane is freed only under its shard's lock, while idle, unpinned and not left behind (G7). Who uses a
 //             lane without that lock owns it (I-LANE-2), has pinned it, or is the current job or a hold of it.
 //   I-LANE-7  Locks are taken in the order shard, head. Of users' code only what looks keys up, copies and destroys
-//             them, and what moves a job into or out of its slot, runs under a lock.
+//             them, and what moves a job into or out of its slot, runs under a lock. [checked by: the tests that
+//             call the pool from all threads, which would hang]
 #pragma once
 
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -252,6 +254,7 @@ struct lane {
     /// It has work now, and lies in no worker's hands unless it was left behind. Whether the caller must queue it: not
     /// where it still has its place, or is paused. REQUIRES: the shard's lock.
     bool become_active_locked() noexcept {
+        assert(state != lane_state::active); // I-LANE-2
         state = paused ? lane_state::suspended : lane_state::active;
         return !paused && !left_behind;
     }

@@ -2,6 +2,7 @@
 #include "lane_table.hpp"
 
 #include <algorithm>
+#include <cassert>
 #include <new>
 #include <utility>
 
@@ -82,6 +83,7 @@ lane& lane_table::find_or_make_locked(const key_view& key, std::uint32_t hash, s
 }
 
 void lane_table::insert(lane* l, std::uint32_t hash) noexcept {
+    assert(used_ < lanes_.size()); // I-TABLE-1: there is an end to each run of places
     std::size_t i = hash & mask();
     while (lanes_[i] != nullptr)
         i = (i + 1) & mask();
@@ -118,6 +120,8 @@ void lane_table::resize(std::size_t places) {
     for (std::size_t i = 0; i < lanes.size(); ++i)
         if (lanes[i] != nullptr)
             insert(lanes[i], hashes[i]);
+    assert(used_ + static_cast<std::size_t>(std::count(lanes.begin(), lanes.end(), nullptr)) ==
+           lanes.size()); // I-TABLE-1
 }
 
 void lane_table::make_room() {
@@ -136,6 +140,7 @@ std::size_t lane_table::sweep_locked(std::size_t most) noexcept {
     for (; most > 0 && sweep_at_ < lanes_.size(); --most) {
         lane* const l = lanes_[sweep_at_];
         if (l != nullptr && l->state == lane_state::idle && l->pins == 0 && !l->left_behind) {
+            assert(l->waiting() == 0 && l->extras == nullptr && !l->has_job); // I-LANE-6, I-TABLE-2
             erase(sweep_at_); // may move another lane here: look at this place again
             maker_->free(l);
         } else {

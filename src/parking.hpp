@@ -16,7 +16,7 @@
 // variables can therefore be relaxed: the queue's lock orders them.
 //
 //   I-PARK-1  While a lane is ready, a worker is parked, nobody searches and fewer than `threads` work, somebody is
-//             between the two steps above.
+//             between the two steps above. [checked by: the tests that wait for every job, which would hang]
 //   I-PARK-2  working + blocked + parked = threads that were started and have not ended.
 #pragma once
 
@@ -59,14 +59,14 @@ class parking {
     /// Sleeps until woken. Whether the worker is now the searcher.
     bool sleep(worker& w) noexcept;
 
-    // Counting. relaxed throughout: figures, but where the argument above orders them.
+    // Counting. relaxed throughout, and below: figures, but where the argument above orders them.
     void add_working(int n) noexcept { working_.fetch_add(n, std::memory_order_relaxed); }
     int working() const noexcept { return working_.load(std::memory_order_relaxed); }
     void add_blocked(int n) noexcept { blocked_.fetch_add(n, std::memory_order_relaxed); }
     int blocked() const noexcept { return blocked_.load(std::memory_order_relaxed); }
     unsigned parked() const noexcept { return parked_.load(std::memory_order_relaxed); }
 
-    /// How many workers should park at their next job's end, set by the keeper.
+    /// How many workers should park at their next job's end, set by the keeper. relaxed: see take_surplus.
     void set_surplus(int n) noexcept { surplus_.store(n, std::memory_order_relaxed); }
     bool has_surplus() const noexcept { return surplus_.load(std::memory_order_relaxed) > 0; }
     /// Whether the caller is one of them.
@@ -77,7 +77,7 @@ class parking {
 
     /// From now on workers that find no work end.
     void close() noexcept;
-    bool closed() const noexcept { return closed_.load(std::memory_order_relaxed); }
+    bool closed() const noexcept { return closed_.load(std::memory_order_relaxed); } // see close
 
   private:
     void wake(worker& w, bool searching) noexcept; // REQUIRES: mutex_ held, just removed from parked_workers_

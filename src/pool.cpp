@@ -2,6 +2,7 @@
 // The life of a pool: start, close, cancel, stop. And handles, which outlive it.
 #include <algorithm>
 #include <bit>
+#include <cassert>
 #include <cstdio>
 #include <mutex>
 #include <stdexcept>
@@ -286,11 +287,13 @@ stop_report pool_core::stop() {
             workers_lock.unlock();
             leaving.join(); // see retire_workers
         }
+        assert(workers_at.working() == 0 && workers_at.blocked() == 0 && workers_at.parked() == 0); // I-PARK-2
     }
     stopping_here = this;
     tell_companions();
     stopping_here = outer;
     const auto now = stats();
+    // relaxed: all who count have ended, or did so under a shard's lock.
     report_ = {now.finished, now.discarded, discarded_by_stop_.load(std::memory_order_relaxed)};
     for (const auto& w : workers_)
         report_.discarded_by_stop += w->discarded.get();

@@ -2,6 +2,7 @@
 #include "rate.hpp"
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <exception>
 #include <mutex>
@@ -93,6 +94,7 @@ bucket& rate_table::find_or_make(lane& l, const pace& at) {
 }
 
 void rate_table::erase(const bucket& b) noexcept {
+    assert(!b.waits && !b.armed && !b.is_own && b.in.pins > 0); // I-RATE-1
     --b.in.pins;
     buckets->erase(&b.in);
     if (buckets->empty())
@@ -206,6 +208,7 @@ bool pool_core::keep_waiting_locked(shard& s, bucket& b, timers::time_point now)
     // While it makes good for lateness, it may be full for moments: it does not end then.
     if (arm_locked(b, has_token ? std::max(b.full_at, later(now, catch_up)) : b.next_token()))
         poke_keeper();
+    assert(!b.waits || b.armed); // I-RATE-2
     return !has_token;
 }
 

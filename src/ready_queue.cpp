@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ready_queue.hpp"
 
+#include <cassert>
 #include <mutex>
 #include <new>
 
@@ -33,6 +34,7 @@ void ready_queue::push(lane& l, tick age, tick since) noexcept {
         b.last = &l;
         if (older(since, b.since))
             b.since = since;
+        assert(!older(since, b.since)); // I-QUEUE-3
     }
     publish_front();
 }
@@ -51,6 +53,8 @@ lane* ready_queue::pop() noexcept {
         --buckets_;
         publish_front();
     }
+    // relaxed: under the lock.
+    assert(front_.load(std::memory_order_relaxed) == (buckets_ == 0 ? none : at(0).age)); // I-QUEUE-2
     return l;
 }
 
@@ -73,6 +77,8 @@ void ready_queue::insert_bucket(std::size_t place, const bucket& added) noexcept
         at(i) = at(i - 1);
     ++buckets_;
     at(place) = added;
+    assert(place == 0 || older(at(place - 1).age, added.age));            // I-QUEUE-1
+    assert(place + 1 == buckets_ || older(added.age, at(place + 1).age)); // I-QUEUE-1
 }
 
 bool ready_queue::grow() noexcept {

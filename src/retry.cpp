@@ -2,6 +2,7 @@
 #include "retry.hpp"
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <mutex>
 #include <new>
@@ -48,6 +49,7 @@ void give_up(const running_job& job) noexcept {
 
 /// False, and no verdict, without memory. `policy` may end before the verdict.
 bool set_verdict(const running_job& job, const std::shared_ptr<const retry>& policy, verdict what) noexcept {
+    assert(job.after == verdict::none && job.policy == nullptr); // I-RETRY-1
     job.policy = new (std::nothrow) std::shared_ptr<const retry>(policy);
     if (job.policy == nullptr)
         return false;
@@ -179,6 +181,7 @@ task<> try_until_it_succeeds(job_slot& failed, running_job& in) {
     for (std::uint32_t attempts = 1;; ++attempts) {
         const bool slept = co_await taskpool::sleep_for(wait_after(attempts, job.policy->backoff, *current_job()));
         running_job& self = *current_job();
+        assert(&self.in == &job.in && !is_held(self)); // I-RETRY-2
         if (slept || job.must_run()) {
             if (attempt_again(job, self, attempts))
                 co_return;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "shared_job.hpp"
 
+#include <cassert>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -77,6 +78,7 @@ bool pool_core::may_start_locked(lane& l, const job_slot& next) const noexcept {
 /// and may start, and the caller takes it before it releases the lock.
 lane* pool_core::begin_share_locked(lane& l) noexcept {
     share_group* group = shares_of_locked(l);
+    assert(group == nullptr || group->running < settings.max_shared); // I-SHARED-2
     lane* beside = nullptr;
     try {
         std::unique_ptr<share_group> made;
@@ -94,6 +96,7 @@ lane* pool_core::begin_share_locked(lane& l) noexcept {
     beside->has_job = true;
     beside->link_locked(*s);
     group->add(*s);
+    assert(shares_of_locked(l) == group); // I-SHARED-1
     return beside;
 }
 
@@ -186,8 +189,10 @@ void pool_core::end_share_locked(shard& s, lane& beside) noexcept {
             group.wanted = false;
             ready = wake_locked(s, l);
         }
+        assert(!group.wanted || front == nullptr || group.running > 0); // I-SHARED-3
         tell_drainers_locked(s);
     }
+    assert(!beside.has_job && beside.extras == &ended); // I-SHARED-4
     ended.~share();
     maker.free(&beside, sizeof(share));
     if (ready)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // From submit to the queue: find the lane, push, queue the lane if it was idle. And what happens when there is no room.
 #include <bit>
+#include <cassert>
 #include <mutex>
 
 #include "barrier.hpp"
@@ -99,8 +100,11 @@ submit_result pool_core::submit_barrier(job_source& job, const job_options& how,
         lane& operator()() const noexcept { return core.barrier->own; }
         all_shards_lock lock() const noexcept { return all_shards_lock(core); }
         void has_pushed_locked() const noexcept {
-            for (auto& each : core.shards)
+            for (auto& each : core.shards) {
                 ++each.era;
+                assert(each.guarded && each.era == core.shards.front().era); // I-BARRIER-1, I-BARRIER-4
+            }
+            assert(!later(core.barrier->oldest, core.shards.front().era)); // I-BARRIER-5
         }
     };
     return submit(s, in_line{*this}, job, how, wait);
@@ -222,6 +226,7 @@ pool_core::attempt pool_core::push_locked(shard& s, lane& l, job_source& job, co
         if (s.budget == 0)
             return attempt::pool_full;
     }
+    assert(l.waiting() < limit || how.on_stop == posted); // I-LANE-5
     l.push_locked(job, age, how, s.era);
     --s.budget;
     s.accepted += job.was_accepted ? 0 : 1;
@@ -306,6 +311,7 @@ bool pool_core::wait_for_room(lane& l, bool in_pool, patience wait, submit_resul
 
 /// Whether there is room after all (or no more hope of it); otherwise asks to be told. REQUIRES: entered in the room.
 bool pool_core::claim_room(lane& l, bool in_pool) noexcept {
+    assert(manual || !waiting_room.is_empty()); // I-ROOM-1
     shard& s = shard_of(l);
     if (in_pool) {
         // relaxed: if a worker sees it too late, the keeper's next tick wakes us.

@@ -2,6 +2,7 @@
 // What becomes of a lane between two jobs: it goes idle, is suspended, goes on (lane.hpp has the states). And of work
 // that is to be submitted but finds no room.
 #include <algorithm>
+#include <cassert>
 #include <mutex>
 #include <utility>
 
@@ -28,6 +29,7 @@ void pool_core::wake_if_ready() noexcept {
 
 /// REQUIRES: as go_idle_locked().
 inline void pool_core::become_idle_locked(shard& s, lane& l) noexcept {
+    assert(l.extras == nullptr && !l.has_job); // I-LANE-1
     l.rewind_locked();
     l.state = lane_state::idle;
     --s.active;
@@ -196,6 +198,7 @@ bool pool_core::can_detach(const job_extras& e) noexcept {
 /// A coroutine of the lane can go on. Whether the caller must queue the lane. REQUIRES: both locks; nobody else resumes
 /// it.
 bool pool_core::resume_locked(shard& s, lane& l, job_extras& e) noexcept {
+    assert(!e.resumes || e.detached); // I-COROUTINE-1: once, but for tries without memory
     e.resumes = true;
     if (!e.detached) {
         if (l.state != lane_state::suspended)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tagged_job.hpp"
 
+#include <cassert>
 #include <mutex>
 #include <new>
 #include <utility>
@@ -21,6 +22,7 @@ tagged_job* tag_index::find(const place& where) const noexcept {
 void tag_index::add(tagged_job& t) {
     if (!jobs_)
         jobs_ = std::make_unique<jobs>();
+    assert(find(place_of(t)) == nullptr); // I-TAG-1: else it would have been replaced
     jobs_->emplace(place_of(t), &t);
     t.listed.store(true, std::memory_order_relaxed); // the job's push publishes it
 }
@@ -114,6 +116,7 @@ bool tagged_source::replace_locked(lane& l, job_slot& replaced) {
     tagged_job* const t = s.tags.find({&l, made_->tag, made_->on_stop});
     if (t == nullptr)
         return false;
+    assert(l.state >= lane_state::active); // I-TAG-2
     if (is_too_late_locked(l, *t)) {
         s.tags.remove(*t);
         return false;

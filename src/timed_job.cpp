@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <bitset>
+#include <cassert>
 #include <cstring>
 #include <exception>
 #include <mutex>
@@ -180,6 +181,7 @@ scheduled pool_core::schedule(const key_view& key, job_source& job, const job_op
 
 /// REQUIRES: the shard's lock.
 void pool_core::unlist_locked(shard& s, timed_job& t) noexcept {
+    assert(t.listed && (t.repeats || s.timed > 0)); // I-TIMED-1
     t.listed = false;
     s.timed_jobs.remove(t);
     timed_.fetch_sub(1, std::memory_order_relaxed); // as in schedule
@@ -244,6 +246,7 @@ void pool_core::discard_timed(timed_job& t, discard_reason why) noexcept {
 /// Takes it back. True: the caller has to discard it; else the keeper will. REQUIRES: the shard's lock; listed, neither
 /// taken back nor delivered.
 bool pool_core::take_back_locked(shard& s, timed_job& t, bool by_stop) noexcept {
+    assert(t.listed && !t.taken_back && !is_delivered_locked(t)); // I-TIMED-2
     t.by_stop = by_stop;
     t.taken_back = true;
     if (!time.remove(t))
@@ -437,6 +440,7 @@ bool pool_core::try_to_deliver(timed_job& t, bool is_known_full) noexcept {
 
 /// The keeper has unlinked its timer.
 void pool_core::fall_due(timed_job& t) noexcept {
+    assert(!t.is_linked() && (last_due_ == nullptr || last_due_->due <= t.due)); // I-TIMED-3
     t.next = nullptr;
     if (last_due_ != nullptr)
         last_due_->next = &t;

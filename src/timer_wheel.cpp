@@ -42,7 +42,7 @@ timer_wheel::batch timer_wheel::advance(std::uint64_t now, std::size_t most) noe
                 result.more = true;
                 return result;
             }
-            assert(n->due == time_);
+            assert(n->due == time_); // I-WHEEL-3
             unlink(*n, *p);
             *end = n;
             end = &n->next;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "timers.hpp"
 
+#include <cassert>
+
 namespace taskpool::detail {
 
 namespace {
@@ -57,6 +59,7 @@ std::size_t timers::fire_due(pool_core& core) noexcept {
         }
         more = due.more;
         for (timer_node* n = due.first; n != nullptr; ++fired) {
+            assert(!n->is_linked()); // I-TIMER-1
             auto& t = static_cast<pool_timer&>(*n);
             n = n->next; // firing it may end it
             t.fire(core, t);
@@ -73,6 +76,7 @@ void timers::bring_forward() noexcept {
 std::optional<timers::time_point> timers::begin_sleep() noexcept {
     const std::lock_guard lock(lock_);
     const auto wake = wheel_.next_wake();
+    assert(wakes_at_ == awake); // I-TIMER-2: only the keeper sleeps
     wakes_at_ = wake.value_or(for_ever);
     return wake ? std::optional(time_of(*wake)) : std::nullopt;
 }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cassert>
 #include <memory_resource>
 #include <mutex>
 #include <stdexcept>
@@ -45,6 +46,7 @@ void joint_job::free() noexcept {
 }
 
 void joint_job::drop_reference() noexcept {
+    assert(references.load(std::memory_order_relaxed) > 0); // I-TOGETHER-3. relaxed: one of them is the caller's.
     // release: what this reference was used for comes before the end; pairs with the acquire of whoever drops the last.
     if (references.fetch_sub(1, std::memory_order_acq_rel) == 1)
         free();
@@ -63,6 +65,7 @@ bool arrive(joint_place& place, const running_job& job) noexcept {
         const std::lock_guard lock(whole.lock);
         over = whole.state == joint_job::phase::over;
         if (!over) {
+            assert(whole.state == joint_job::phase::waits && whole.missing > 0); // I-TOGETHER-2
             place.arrived = true;
             last = --whole.missing == 0;
         }
@@ -114,6 +117,7 @@ bool kill(joint_place& place) noexcept {
 }
 
 void begin_place_locked(lane& l, joint_place& place) noexcept {
+    assert(l.attends && place.in == &l && place.holds == 0);    // I-TOGETHER-1
     place.number = l.taken.load(std::memory_order_relaxed) + 1; // under the lane's lock
     place.holds = 1;
     l.link_locked(place);

@@ -2,6 +2,7 @@
 #include "wait_graph.hpp"
 
 #include <algorithm>
+#include <cassert>
 #include <functional>
 #include <mutex>
 #include <optional>
@@ -321,6 +322,7 @@ void wait_graph::leave(const lane& waiting, const future_core* of) noexcept {
 }
 
 void wait_graph::add(const lane& waiting, const wait& w) {
+    assert(!waits_.contains(&waiting)); // I-GRAPH-1
     if (w.of != &waiting)
         beside_.emplace(w.of, &waiting);
     try {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cassert>
 #include <mutex>
 #include <utility>
 
@@ -12,6 +13,7 @@
 #include "coroutine.hpp"
 #include "pool_core.hpp"
 #include "retry.hpp"
+#include "shared_job.hpp"
 #include "together.hpp"
 
 namespace taskpool::detail {
@@ -236,6 +238,7 @@ bool worker::next(lane& l, job_slot& job, std::uint64_t& number) noexcept {
             else if (whose == turn::unclear)
                 continue;
             job_slot& next = *l.front_locked();
+            assert(is_shared(next.on_stop) || shares_of_locked(l) == nullptr || core.is_stopping()); // I-SHARED-2
             if (is_shared(next.on_stop) && serve_beside(l, job))
                 return false;
             if (is_joint(next.on_stop)) {
@@ -244,6 +247,7 @@ bool worker::next(lane& l, job_slot& job, std::uint64_t& number) noexcept {
             }
         }
         number = l.take_locked(job);
+        assert(!l.has_job); // I-LANE-2
         l.has_job = true;
         bool lane_wanted = false;
         if (l.room_wanted && l.waiting() <= core.settings.lane_capacity / 2) {

@@ -134,6 +134,7 @@ TEST(Async, a_job_not_accepted_is_told_with_the_status) {
     }
 }
 
+// I-FUTURE-2
 TEST(Async, the_future_may_go_before_the_job_ends) {
     gate until;
     std::atomic<bool> ended = false;
@@ -191,6 +192,7 @@ TEST(Async, a_job_may_wait_for_other_keys_while_its_thread_is_replaced) {
     EXPECT_EQ(sum.get(), 1'225);
 }
 
+// I-FUTURE-1
 TEST(Async, many_threads_get_many_results) {
     basic_task_pool<int> pool({.threads = 2});
     std::vector<std::thread> threads;

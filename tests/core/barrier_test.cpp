@@ -59,6 +59,7 @@ TEST(Barrier, runs_after_all_before_it_and_before_all_after_it) {
     EXPECT_EQ(pool.stats().finished, keys * 20U + 1);
 }
 
+// I-BARRIER-4
 TEST(Barrier, of_an_idle_pool_runs_at_once_and_the_pool_goes_on) {
     task_pool pool({.threads = 2});
     for (int round = 0; round < 20; ++round) {
@@ -70,6 +71,7 @@ TEST(Barrier, of_an_idle_pool_runs_at_once_and_the_pool_goes_on) {
     }
 }
 
+// I-BARRIER-1, I-BARRIER-2
 TEST(Barrier, several_run_in_their_order_between_the_jobs_of_their_eras) {
     std::vector<int> order; // by jobs that the barriers order
     task_pool pool({.threads = 3, .autostart = false});
@@ -94,6 +96,7 @@ TEST(Barrier, neighbours_run_one_after_the_other) {
     EXPECT_EQ(order, count_up(20));
 }
 
+// I-BARRIER-3
 TEST(Barrier, what_it_writes_needs_no_lock) {
     // The sanitizers check that what ran before it happens-before it, and it what runs after it.
     std::vector<int> state(8);
@@ -113,6 +116,7 @@ TEST(Barrier, what_it_writes_needs_no_lock) {
     EXPECT_EQ(whole, 100);
 }
 
+// I-BARRIER-2
 TEST(Barrier, nothing_runs_beside_it) {
     std::atomic<int> running = 0;
     std::atomic<int> barriers = 0;
@@ -996,6 +1000,7 @@ TEST(Barrier, runs_after_a_coroutine_s_frame_has_ended) {
     EXPECT_TRUE(seen);
 }
 
+// I-BARRIER-5
 TEST(Barrier, waits_for_an_old_job_though_many_barriers_have_been_replaced) {
     std::atomic<bool> ran = false;
     task_pool pool({.threads = 2, .when_full = overflow::keep_latest});

@@ -124,6 +124,7 @@ TEST(Blocking, a_scope_outside_a_job_does_nothing) {
     EXPECT_EQ(pool.stats().blocked_threads, 0U);
 }
 
+// I-PARK-2
 TEST(Blocking, the_spare_threads_go_when_the_blocked_return) {
     gate until;
     std::atomic<int> started = 0;

@@ -228,6 +228,7 @@ TEST(Spawn, an_interleaving_coroutine_queues_behind_those_that_wait_when_it_can_
     EXPECT_EQ(order.entries(), expected);
 }
 
+// I-COROUTINE-1
 TEST(Spawn, its_stretches_and_other_jobs_of_the_key_never_overlap) {
     // The counter is plain: exclusion and happens-before are all that protects it (G2).
     task_pool pool({.threads = 4});
@@ -305,6 +306,7 @@ TEST(Spawn, a_lambda_is_kept_with_its_captures) {
               4);
 }
 
+// I-COROUTINE-2
 TEST(Spawn, the_future_may_be_dropped_before_during_and_after) {
     std::atomic<int> alive = 0;
     {
@@ -802,6 +804,7 @@ TEST(Std_future, takes_value_and_exception) {
 
 // --- Under load ------------------------------------------------------------------------------------------------------
 
+// I-COROUTINE-1
 TEST(Coroutines_stress, many_of_all_kinds_while_keys_are_cancelled) {
     allow_time(300s);
     std::atomic<std::uint64_t> began = 0, ended = 0;

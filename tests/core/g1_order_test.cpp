@@ -75,6 +75,7 @@ TEST(G1_order, holds_for_producers_that_pass_the_turn_on) {
     EXPECT_EQ(ran, count_up(jobs));
 }
 
+// I-LANE-3
 TEST(G1_order, keeps_the_order_of_each_of_many_contending_producers) {
     constexpr int producers = 4, jobs = 20'000;
     std::array<int, producers> next{};
@@ -106,6 +107,7 @@ TEST(G1_order, holds_for_submits_that_had_to_wait_for_room) {
     EXPECT_EQ(ran, count_up(5'000));
 }
 
+// I-LANE-1, I-LANE-4
 TEST(G1_order, holds_while_the_key_goes_idle_and_comes_back) {
     // A pause of a varying length after each submit lets the worker catch up at every point of the lane's life.
     std::vector<int> ran;

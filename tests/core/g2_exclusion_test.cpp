@@ -12,6 +12,7 @@ struct guarded_by_key {
     std::vector<int> entries;
 };
 
+// I-LANE-2, I-LANE-4: plain state, under ThreadSanitizer
 TEST(G2_exclusion, per_key_state_needs_no_lock) {
     constexpr std::size_t keys = 8, producers = 4;
     constexpr int jobs = 30'000;
@@ -65,6 +66,7 @@ TEST(G2_exclusion, holds_while_a_job_blocks_and_other_threads_are_free) {
     EXPECT_TRUE(second_ran);
 }
 
+// I-LANE-2
 TEST(G2_exclusion, holds_while_the_pool_replaces_blocked_threads) {
     // Each job blocks for a moment, so the key's jobs and their threads come and go.
     constexpr int keys = 20, jobs = 20;

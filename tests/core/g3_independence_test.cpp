@@ -18,6 +18,7 @@ TEST(G3_independence, blocked_keys_hold_up_no_other) {
     EXPECT_TRUE(eventually([&] { return ran == 1'000; }));
 }
 
+// I-PARK-1: a job that no worker is woken for would be waited for in vain
 TEST(G3_independence, keys_that_wait_for_later_keys_get_there) {
     // Job i waits for job i + 1, so the first to end is the last submitted: every one needs a thread of its own.
     constexpr std::size_t keys = 64;

@@ -37,6 +37,7 @@ TEST(G6_bounded, the_lane_bound_is_exact_for_every_capacity_and_before_the_start
     }
 }
 
+// I-LANE-5
 TEST(G6_bounded, the_lane_bound_is_exact_for_contending_producers) {
     std::latch begin(4);
     std::atomic<int> accepted = 0;
@@ -54,6 +55,7 @@ TEST(G6_bounded, the_lane_bound_is_exact_for_contending_producers) {
     EXPECT_EQ(accepted, 100);
 }
 
+// I-GATE-1, I-GATE-2
 TEST(G6_bounded, the_pool_bound_is_exact_for_contending_producers_with_many_keys) {
     std::latch begin(4);
     std::atomic<int> accepted = 0;
@@ -332,6 +334,7 @@ TEST(G6_bounded, keep_latest_in_a_full_pool_replaces_the_key_s_own_or_refuses) {
     EXPECT_EQ(pool.stats().discarded, 1U);
 }
 
+// I-ROOM-1
 TEST(G6_bounded, many_blocked_submitters_of_one_key_all_get_in) {
     constexpr int producers = 8, jobs = 500;
     int ran = 0;
@@ -349,6 +352,7 @@ TEST(G6_bounded, many_blocked_submitters_of_one_key_all_get_in) {
     EXPECT_EQ(ran, producers * jobs);
 }
 
+// I-ROOM-1, I-GATE-2
 TEST(G6_bounded, many_blocked_submitters_of_a_full_pool_all_get_in) {
     constexpr int producers = 8, jobs = 500;
     std::atomic<int> ran = 0;

@@ -65,6 +65,7 @@ TEST(G7_forgets, a_key_that_was_only_looked_at_is_not_remembered) {
         << counted_key::alive - before << " keys are still there";
 }
 
+// I-LANE-6
 TEST(G7_forgets, a_handle_keeps_its_key_and_lets_it_go) {
     counted_pool pool({.threads = 2});
     const auto before = counted_key::alive.load();

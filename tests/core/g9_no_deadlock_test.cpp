@@ -419,6 +419,7 @@ TEST(G9_no_deadlock, a_wait_for_another_pool_s_key_needs_no_thread_of_the_own) {
     EXPECT_EQ(done.get(), 5);
 }
 
+// I-GRAPH-1
 TEST(G9_no_deadlock, a_wait_is_not_refused_for_one_that_is_over) {
     // Of two threads one waits for gamma's job. Gamma's ends, and its thread goes on with beta's, which waits in turn
     // while the first thread may not have woken up yet. It does, though, so a thread will be free.
@@ -519,6 +520,7 @@ TEST(G9_no_deadlock, a_drain_of_a_pool_whose_waits_can_all_end_is_not_refused) {
     }
 }
 
+// I-GRAPH-1
 TEST(G9_no_deadlock, submits_among_many_keys_with_tiny_lanes_never_hang) {
     // Each job submits to random keys, blocking when they are full: cycles of all lengths come up, and each is refused.
     constexpr int keys = 6;

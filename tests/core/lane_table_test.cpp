@@ -35,6 +35,7 @@ TEST_F(Lane_table, finds_what_was_made_and_nothing_else) {
     EXPECT_EQ(*static_cast<const std::string*>(maker_.key_of(a)), "a");
 }
 
+// I-TABLE-1
 TEST_F(Lane_table, a_random_mix_is_a_map) {
     std::unordered_map<std::string, lane*> model;
     std::minstd_rand random(3);
@@ -77,6 +78,7 @@ TEST_F(Lane_table, shrinks_when_it_was_swept) {
     EXPECT_EQ(table_.places_locked().size(), 8U);
 }
 
+// I-LANE-6, I-TABLE-2
 TEST_F(Lane_table, active_and_left_behind_lanes_are_not_swept) {
     make("active", 1).state = lane_state::active;
     make("suspended", 2).state = lane_state::suspended;

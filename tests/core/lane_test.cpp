@@ -72,6 +72,7 @@ TEST_F(Lane, an_empty_lane_has_no_front) {
     EXPECT_FALSE(lane_.cut_locked().next(slot_));
 }
 
+// I-LANE-3
 TEST_F(Lane, jobs_leave_in_the_order_in_which_they_came_across_many_chunks) {
     for (int i = 0; i < 1'000; ++i)
         push(i, i % 7 == 0 ? 200 : 0);
@@ -95,6 +96,7 @@ TEST_F(Lane, the_first_job_after_idle_needs_no_chunk) {
     }
 }
 
+// I-LANE-1
 TEST_F(Lane, keeps_one_chunk_when_it_runs_dry_and_none_when_rewound) {
     for (int i = 0; i < 100; ++i)
         push(i);
@@ -181,6 +183,7 @@ TEST_F(Lane, a_job_whose_move_throws_leaves_the_lane_as_it_was) {
     }
 }
 
+// I-LANE-5
 TEST_F(Lane, counters_may_wrap_around) {
     push(0);
     run_front();

@@ -180,6 +180,7 @@ int threads_named(const std::string& prefix) {
     return count;
 }
 
+// I-PARK-2
 TEST(Lifecycle, no_thread_is_left_behind) {
     {
         task_pool pool({.threads = 3, .name = "leftover"});

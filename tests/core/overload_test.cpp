@@ -205,6 +205,7 @@ TEST(Overload, keys_are_told_while_they_come_and_go) {
 
 // --- What is refused -------------------------------------------------------------------------------------------------
 
+// I-GATE-3
 TEST(Overload, new_work_is_refused_exactly_while_the_limit_is_passed) {
     manual_pool pool(limited());
     ASSERT_TRUE(pool.submit("a", [] {}));
@@ -380,6 +381,7 @@ TEST(Overload, a_key_that_waited_for_itself_begins_anew_when_it_is_ready) {
 
 // --- On threads ------------------------------------------------------------------------------------------------------
 
+// I-OVERLOAD-1
 TEST(Overload, it_ends_with_the_wait) {
     gate until;
     watched_pool pool;
@@ -518,6 +520,7 @@ TEST(Matrix_overload, job_throws) {
     EXPECT_EQ(failures, 1);
 }
 
+// I-OVERLOAD-2
 TEST(Matrix_overload, lane_full) {
     gate until;
     watched_pool pool({.lane_capacity = 1});
@@ -532,6 +535,7 @@ TEST(Matrix_overload, lane_full) {
     EXPECT_EQ(pool.try_submit("waits", [] {}), overloaded);
 }
 
+// I-OVERLOAD-2
 TEST(Matrix_overload, pool_full) {
     gate until;
     watched_pool pool({.pool_capacity = 1});

@@ -260,6 +260,7 @@ TEST(Rate, of_a_function_is_asked_for_once_while_its_key_works) {
     EXPECT_EQ(asked, 2);
 }
 
+// I-RATE-2
 TEST(Rate, of_all_may_be_changed_and_ended_while_keys_wait) {
     manual_pool pool;
     pool.limit_all(rate{1, per_hour});
@@ -468,6 +469,7 @@ TEST(Rate, stats_count_the_keys_that_wait) {
     EXPECT_EQ(pool.stats().limited_keys, 0U);
 }
 
+// I-RATE-1
 TEST(Rate, an_idle_key_keeps_its_bucket_until_that_is_full) {
     basic_manual_pool<counted_key, counted_key::hash> pool({.rate = ten});
     const auto before = counted_key::alive.load();
@@ -492,6 +494,7 @@ TEST(Rate, a_key_with_a_rate_of_its_own_is_kept_until_that_is_withdrawn) {
     EXPECT_EQ(counted_key::alive - before, 0);
 }
 
+// I-RATE-1
 TEST(Rate, a_bucket_ends_with_the_rate_that_it_was_for) {
     basic_manual_pool<counted_key, counted_key::hash> pool({.rate = rate{1, 24h}});
     pool.limit(counted_key(5), {1, 24h, 2});
@@ -587,6 +590,7 @@ TEST(Rate, may_be_changed_from_all_threads_while_keys_work_stress) {
     EXPECT_EQ(pool.stats().limited_keys, 0U);
 }
 
+// I-RATE-1, I-RATE-2
 TEST(Rate, keys_that_are_cancelled_and_stopped_while_they_wait_stress) {
     for (int round = 0; round < 20; ++round) {
         std::atomic<int> ended = 0;

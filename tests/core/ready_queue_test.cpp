@@ -19,6 +19,7 @@ TEST(Ready_queue, is_empty_at_first) {
     EXPECT_TRUE(queue.is_empty());
 }
 
+// I-QUEUE-1
 TEST(Ready_queue, gives_the_oldest_and_within_a_tick_the_first) {
     ready_queue queue;
     std::vector<lane> lanes(6);
@@ -42,6 +43,7 @@ TEST(Ready_queue, ages_compare_across_the_end_of_the_clock) {
         EXPECT_EQ(queue.pop(), &lanes[i]);
 }
 
+// I-QUEUE-3
 TEST(Ready_queue, tells_since_when_the_longest_waiting_lanes_do_whatever_their_turn) {
     ready_queue queue;
     EXPECT_FALSE(queue.oldest_since());
@@ -68,6 +70,7 @@ TEST(Ready_queue, tells_since_when_the_longest_waiting_lanes_do_whatever_their_t
     EXPECT_FALSE(queue.oldest_since());
 }
 
+// I-QUEUE-1, I-QUEUE-2
 TEST(Ready_queue, a_random_mix_is_a_stable_priority_queue) {
     // Long enough, with ages wide enough, for the ring of buckets to grow and go round.
     ready_queue queue;
@@ -92,11 +95,13 @@ TEST(Ready_queue, a_random_mix_is_a_stable_priority_queue) {
         } else {
             const auto oldest = std::min_element(model.begin(), model.end(),
                                                  [](const entry& a, const entry& b) { return older(a.age, b.age); });
+            const auto front = queue.front();
             lane* const l = queue.pop();
             if (oldest == model.end()) {
                 ASSERT_EQ(l, nullptr);
                 continue;
             }
+            ASSERT_EQ(front, oldest->age);
             ASSERT_EQ(l, oldest->l);
             free.push_back(l);
             model.erase(oldest);

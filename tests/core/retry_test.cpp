@@ -40,6 +40,7 @@ options with_failures(strings& failed) {
     }};
 }
 
+// I-RETRY-2
 TEST(Retry, a_job_is_tried_again_until_it_succeeds_and_its_key_waits) {
     strings log;
     strings failed;
@@ -110,6 +111,7 @@ TEST(Retry, a_future_that_nobody_wants_leaves_the_failure_to_the_handler) {
     EXPECT_EQ(pool.stats().retries, 1U);
 }
 
+// I-RETRY-1
 TEST(Retry, a_pool_may_do_it_for_all_its_jobs_and_with_retry_goes_before_that) {
     strings log;
     strings failed;
@@ -525,6 +527,7 @@ TEST(Retry, a_beat_does_not_leave_the_pool_as_a_dead_letter) {
     }
 }
 
+// I-RETRY-2
 TEST(Retry, a_hold_taken_after_the_verdict_gives_the_job_up) {
     strings failed;
     held kept;

@@ -105,6 +105,7 @@ TEST(Shared, exclusive_jobs_do_not_overlap_each_other) {
     EXPECT_EQ(jobs.began(), strings{"C"});
 }
 
+// I-SHARED-3
 TEST(Shared, no_more_than_the_limit_run) {
     manual_pool pool({.max_shared = 2});
     holders jobs(pool);
@@ -367,6 +368,7 @@ TEST(Shared, a_job_may_wait_for_another_key_on_top_of_which_its_neighbours_run) 
     EXPECT_TRUE(ran);
 }
 
+// I-SHARED-4
 TEST(Shared, a_key_is_forgotten_after_them) {
     const auto before = counted_key::alive.load();
     {
@@ -495,6 +497,7 @@ TEST(Shared, a_wait_that_ends_is_forgotten_while_another_goes_on) {
     pool.drain();
 }
 
+// I-SHARED-1
 TEST(Shared, a_stop_is_told_to_all_that_run) {
     std::atomic<int> began = 0, told = 0;
     task_pool pool({.threads = 3});
@@ -733,6 +736,7 @@ TEST(Matrix_shared, key_submitted_to_meanwhile) {
     EXPECT_EQ(jobs.began(), (strings{"C", "d"}));
 }
 
+// I-SHARED-4
 TEST(Matrix_shared, held_job) {
     manual_pool pool({.max_shared = 2});
     holders jobs(pool);
@@ -927,6 +931,7 @@ void run_under(const load& how) {
     EXPECT_TRUE(how.with_throws || failed == 0U);
 }
 
+// I-SHARED-2
 TEST(Shared_stress, keeps_order_and_exclusion) { run_under({}); }
 TEST(Shared_stress, one_key) { run_under({.keys = 1}); }
 TEST(Shared_stress, many_keys) { run_under({.keys = 2'000, .limit = 2}); }

@@ -105,6 +105,7 @@ TEST(Stress, stress_four_million_jobs_under_hot_and_cold_keys) {
     expect_settled(pool, 4U * jobs);
 }
 
+// I-LANE-6
 TEST(Stress, stress_two_million_jobs_through_handles) {
     allow_time(550s);
     constexpr std::uint32_t keys = 1'000, jobs = 1'000'000;
@@ -340,6 +341,7 @@ class mixture {
     std::thread releaser_;
 };
 
+// I-LANE-7: locks taken in another order would meet
 TEST(Stress, stress_two_million_jobs_of_all_kinds_with_cancels_holds_throws_and_waits) {
     allow_time(550s);
     mixture mixed({.threads = 3});

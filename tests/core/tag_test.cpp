@@ -168,6 +168,7 @@ TEST(Tag, a_replaced_job_may_call_the_pool_at_its_end) {
     EXPECT_EQ(ran, strings{"from the end"});
 }
 
+// I-TAG-1
 TEST(Tag, nothing_new_gets_into_a_job_that_was_cancelled_or_paused_in_a_worker_s_hands_stress) {
     const auto end = steady::now() + 2s;
     std::atomic<int> stopped = 0;
@@ -195,6 +196,7 @@ TEST(Tag, nothing_new_gets_into_a_job_that_was_cancelled_or_paused_in_a_worker_s
     EXPECT_EQ(on_paused, 0);
 }
 
+// I-TAG-1
 TEST(Tag, the_last_value_is_always_seen_stress) {
     constexpr int rounds = 20'000 / slowness;
     std::array<std::array<std::atomic<int>, 3>, 5> seen{}; // per key and tag
@@ -232,6 +234,7 @@ TEST(Tag, the_last_value_is_always_seen_stress) {
     EXPECT_EQ(stats.waiting, 0U);
 }
 
+// I-TAG-1, I-TAG-2
 TEST(Tag, drop_oldest_and_tags_do_not_lose_a_job_stress) {
     constexpr int rounds = 50'000 / slowness;
     std::atomic<std::uint64_t> ran = 0;
@@ -273,6 +276,7 @@ TEST(Matrix_tag, drain) {
     EXPECT_EQ(ran, strings{"a1"});
 }
 
+// I-TAG-2
 TEST(Matrix_tag, cancel_key) {
     strings ran;
     manual_pool pool;

@@ -52,6 +52,7 @@ TEST(Timer_wheel, is_empty_at_first) {
     EXPECT_EQ(due_at(wheel, the_end), nodes{});
 }
 
+// I-WHEEL-2
 TEST(Timer_wheel, gives_a_node_at_its_tick_and_not_before) {
     for (const ticks begin : {ticks{0}, ticks{1}, ticks{63}, ticks{4'095}, ticks{1} << 35, (ticks{1} << 36) - 1,
                               (ticks{1} << 60) - 1, the_end / 2, the_end - 5 * year}) {
@@ -111,6 +112,7 @@ TEST(Timer_wheel, time_never_goes_back) {
     EXPECT_EQ(due_at(wheel, 501), nodes{&future});
 }
 
+// I-WHEEL-4
 TEST(Timer_wheel, keeps_the_order_of_insertion_within_a_tick_after_cascades) {
     // All due at one tick, inserted from further and further below: each at another level, were time to stand still.
     const ticks due = 3 * year + 1'234'567;
@@ -128,6 +130,7 @@ TEST(Timer_wheel, keeps_the_order_of_insertion_within_a_tick_after_cascades) {
     EXPECT_EQ(due_at(wheel, due + 1), order);
 }
 
+// I-WHEEL-1, I-WHEEL-5
 TEST(Timer_wheel, removes_at_every_level_at_every_place_in_a_slot) {
     for (unsigned level = 0; level < 11; ++level) {
         for (const std::vector<int>& gone :
@@ -194,6 +197,7 @@ TEST(Timer_wheel, gives_batches_and_says_whether_more_are_due) {
     EXPECT_EQ(wheel.size(), 1U);
 }
 
+// I-WHEEL-3
 TEST(Timer_wheel, wakes_seldom_for_a_far_timer_and_never_late) {
     const auto wakes = [](ticks begin, ticks after) {
         timer_wheel wheel(begin);
@@ -247,6 +251,7 @@ class Timer_wheel_random : public testing::TestWithParam<unsigned> {
     }
 };
 
+// I-WHEEL-1, I-WHEEL-2, I-WHEEL-3, I-WHEEL-4, I-WHEEL-5
 TEST_P(Timer_wheel_random, does_as_a_multimap) {
     struct timed : timer_node {
         std::multimap<ticks, timed*>::iterator in_model;

@@ -508,6 +508,7 @@ TEST(Submit_after, keys_of_one_hash_are_told_apart) {
 
 // --- submit_after: drain, close, cancel, stop ------------------------------------------------------------------------
 
+// I-TIMED-1
 TEST(Submit_after, drain_waits_for_it) {
     const auto clock = new_clock();
     std::atomic<bool> ran = false;
@@ -648,6 +649,7 @@ TEST(Submit_after, stop_discards_reports_and_counts_it) {
     }
 }
 
+// I-TIMED-3
 TEST(Submit_after, a_job_that_must_not_be_lost_runs_at_stop_in_the_order_of_the_times) {
     for (const bool started : {true, false}) {
         const auto clock = new_clock();
@@ -786,6 +788,7 @@ TEST(Submit_after, a_discarded_job_on_the_pool_s_own_thread_is_refused_a_wait_fo
 
 // --- submit_after: no room -------------------------------------------------------------------------------------------
 
+// I-TIMED-3
 TEST(Submit_after, block_a_full_lane_gets_it_as_soon_as_there_is_room_and_nobody_waits) {
     const auto clock = new_clock();
     gate leave;
@@ -826,6 +829,7 @@ TEST(Submit_after, block_a_key_without_room_holds_up_no_other) {
     EXPECT_EQ(pool.stats().timers, 100U);
 }
 
+// I-TIMED-2
 TEST(Submit_after, block_one_that_waits_for_room_can_be_taken_back_and_stopped) {
     const auto clock = new_clock();
     journal<discard_reason> reported;
@@ -1443,6 +1447,7 @@ TEST(Timer, does_not_cancel_what_has_been_handed_to_its_lane) {
     EXPECT_EQ(pool.stats().discarded, 0U);
 }
 
+// I-TIMER-1, I-TIMED-2
 TEST(Timer, a_cancel_at_the_time_itself_tells_the_truth) {
     allow_time(100s * slowness);
     task_pool pool({.threads = 2});
@@ -1464,6 +1469,7 @@ TEST(Timer, a_cancel_at_the_time_itself_tells_the_truth) {
     EXPECT_GT(cancelled, 0U);
 }
 
+// I-TIMER-1
 TEST(Timer, one_of_many_that_cancel_at_once_succeeds) {
     task_pool pool({.threads = 1});
     for (int round = 0; round < 200; ++round) {

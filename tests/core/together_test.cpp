@@ -336,6 +336,7 @@ TEST(Together, a_job_that_waits_for_one_of_its_own_keys_is_told) {
     pool.drain();
 }
 
+// I-TOGETHER-1
 TEST(Together, a_place_in_a_worker_s_hands_is_seen_stress) {
     basic_task_pool<int> pool({.threads = 3});
     int told = 0;
@@ -586,6 +587,7 @@ TEST(Together, order_exclusion_and_counts_of_random_ones_stress) {
     }
 }
 
+// I-TOGETHER-2, I-TOGETHER-3
 TEST(Together, each_is_run_once_or_told_whatever_is_cancelled_paused_and_stopped_stress) {
     constexpr int keys = 6;
     for (int round = 0; round < (sanitized ? 10 : 40); ++round) {
