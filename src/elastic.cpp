@@ -7,8 +7,8 @@
 // processor does not use any either). One that waits for a page of memory, perhaps only for another thread to be done
 // with the address space, is given more time: computing jobs do that, too. This is asked only while there are ready
 // lanes that nobody takes. Then three workers are added for each that is blocked, so that their number grows fourfold
-// each time, up to the ready lanes; when they return and more than `threads` work, the surplus is told to park, and after a second threads beyond
-// `threads` end. Jobs that compute never add a worker.
+// each time, up to the ready lanes; when they return and more than `threads` work, the surplus is told to park, and
+// after a second threads beyond `threads` end. Jobs that compute never add a worker.
 //
 // It fires timers, conducts barriers, tries again what found no room, and refuses new work while ready keys wait for
 // too long.
@@ -34,12 +34,12 @@ constexpr auto tick_length = 1ms;
 constexpr auto doze_length = 1000ms; // between looks while idle keys or threads are still to be cleared away
 constexpr unsigned ticks_until_doze = 50;
 constexpr std::size_t workers_per_blocked = 3; // that are added, where so many lanes are ready
-constexpr unsigned ticks_until_doubt = 20; // between the doubts of jobs that wait for room
-constexpr tick memory_patience = 50;       // ticks of waiting for a page: beyond that it comes from a disk, or slower
-constexpr tick recheck_interval = 4;       // ticks between looks at whether blocked workers run again
-constexpr tick thread_retirement = 1000;   // ticks that a thread beyond `threads` stays parked
-constexpr tick sweep_interval = 8;         // ticks from shard to shard while there is work
-constexpr std::size_t sweep_stride = 512;  // table places under one hold of a shard's lock
+constexpr unsigned ticks_until_doubt = 20;     // between the doubts of jobs that wait for room
+constexpr tick memory_patience = 50;      // ticks of waiting for a page: beyond that it comes from a disk, or slower
+constexpr tick recheck_interval = 4;      // ticks between looks at whether blocked workers run again
+constexpr tick thread_retirement = 1000;  // ticks that a thread beyond `threads` stays parked
+constexpr tick sweep_interval = 8;        // ticks from shard to shard while there is work
+constexpr std::size_t sweep_stride = 512; // table places under one hold of a shard's lock
 
 } // namespace
 

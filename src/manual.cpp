@@ -188,9 +188,7 @@ manual_driver::waiting::waiting(manual_driver& driver, patience how_long, const 
     deadline_ = time < clock::time_point::max() - now ? now + time : clock::time_point::max();
 }
 
-bool manual_driver::waiting::go_on() {
-    if (driver_.step(wanted_))
-        return true;
+bool manual_driver::waiting::let_time_pass() {
     if (!deadline_ && moves_++ == most_moves)
         driver_.give_up("a hundred thousand timers have come due in one wait");
     if (driver_.move_clock(deadline_))

@@ -48,7 +48,7 @@ class manual_driver {
     bool wait(patience how_long, const lane* wanted, Done done) {
         waiting w(*this, how_long, wanted);
         while (!done())
-            if (!w.go_on())
+            if (!w.step() && !done() && !w.let_time_pass()) // done: by what a step does besides
                 return done();
         return true;
     }
@@ -76,8 +76,10 @@ class manual_driver {
     class waiting {
       public:
         waiting(manual_driver& driver, patience how_long, const lane* wanted);
+        /// Runs one job; false when nothing is ready.
+        bool step() { return driver_.step(wanted_); }
         /// False when the time is up. Throws deadlock_error.
-        bool go_on();
+        bool let_time_pass();
 
       private:
         manual_driver& driver_;

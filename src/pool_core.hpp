@@ -54,6 +54,7 @@ class companion;
 class future_core;
 struct barrier_line;
 struct joint_place;
+struct share_group;
 
 class pool_core : public std::enable_shared_from_this<pool_core> {
   public:
@@ -277,6 +278,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     std::stop_source find_stop_locked(lane& l) const noexcept;
     static void expect_special_locked(lane& l) noexcept;
     bool may_start_locked(lane& l, const job_slot& next) const noexcept;
+    std::optional<tick> wake_for_shares_locked(shard& s, lane& l, share_group* group) noexcept;
     static bool attends_locked(shard& s, const lane& l) noexcept;
     void end_share_locked(shard& s, lane& beside) noexcept;
     void ask_shares_to_stop_locked(shard& s, lane& l) noexcept;

@@ -166,6 +166,16 @@ const lane& pool_core::key_lane(const lane& l) noexcept {
 
 // --- When it has ended -----------------------------------------------------------------------------------------------
 
+/// Has a lane that waits for its shares go on, if its next job may start now. If the caller must queue it, that job's
+/// age. REQUIRES: both locks; the lane's group, or null.
+std::optional<tick> pool_core::wake_for_shares_locked(shard& s, lane& l, share_group* group) noexcept {
+    const job_slot* const front = group != nullptr && group->wanted ? l.front_locked() : nullptr;
+    if (front == nullptr || !may_start_locked(l, *front))
+        return std::nullopt;
+    group->wanted = false;
+    return wake_locked(s, l);
+}
+
 /// Frees the lane of a shared job that has ended, and has the key's lane go on if it waits for that. REQUIRES: the
 /// shard's lock; ownership, and no head lock.
 void pool_core::end_share_locked(shard& s, lane& beside) noexcept {
@@ -184,12 +194,8 @@ void pool_core::end_share_locked(shard& s, lane& beside) noexcept {
             if (l.state == lane_state::lingering && l.extras == nullptr)
                 go_idle_locked(s, l);
         }
-        const job_slot* const front = group.wanted ? l.front_locked() : nullptr;
-        if (front != nullptr && may_start_locked(l, *front)) {
-            group.wanted = false;
-            ready = wake_locked(s, l);
-        }
-        assert(!group.wanted || front == nullptr || group.running > 0); // I-SHARED-3
+        ready = wake_for_shares_locked(s, l, &group);
+        assert(!group.wanted || l.front_locked() == nullptr || group.running > 0); // I-SHARED-3
         tell_drainers_locked(s);
     }
     assert(!beside.has_job && beside.extras == &ended); // I-SHARED-4

@@ -25,7 +25,8 @@
 //               one while that has room; a share ends under the same lock, after its job. Hence exclusive jobs overlap
 //               nothing of their key, and what ended before one starts happens-before it (G2).
 //   I-SHARED-3  While a lane is suspended for its shares, `wanted` is set, and the group is there. Who ends a share,
-//               and so lets the next job start, makes the lane active under both locks, and queues it.
+//               or drops the job that waited, and so lets the next job start, makes the lane active under both locks,
+//               and queues it.
 //   I-SHARED-4  A lane beside another is freed by who lets it go, after its job has ended and under its shard's lock.
 //               Others reach it through the group, under the head lock of the key's lane, or as a hold of its job.
 #pragma once

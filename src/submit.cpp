@@ -7,6 +7,7 @@
 #include "barrier.hpp"
 #include "manual.hpp"
 #include "pool_core.hpp"
+#include "shared_job.hpp"
 #include "together.hpp"
 #include "wait_graph.hpp"
 
@@ -217,6 +218,8 @@ pool_core::attempt pool_core::push_locked(shard& s, lane& l, job_source& job, co
             l.front_locked();
             l.take_locked(dropped);
             unlist_tagged_locked(dropped);
+            if (const auto woken = wake_for_shares_locked(s, l, shares_of_locked(l)))
+                enqueue(l, *woken); // a ready queue's lock may be taken under others
             s.accepted += job.was_accepted ? 0 : 1;
             ++s.discarded;
             if (s.guarded)

@@ -853,6 +853,14 @@ TEST(ManualPool, stop_says_what_it_cannot_end_and_may_be_called_again) {
     EXPECT_EQ(pool.stop().finished, 1U);
 }
 
+TEST(ManualPool, stop_is_done_when_the_last_step_has_discarded_what_was_left) {
+    manual_pool pool({.lane_capacity = 1});
+    pool.submit("key", [] {});
+    pool.submit_after(0ms, "key", [] {}); // finds no room when it comes due
+    pool.submit("key", [] {});            // waits for room
+    EXPECT_EQ(pool.stop().discarded, 2U);
+}
+
 TEST(ManualPool, its_destructor_stops_it) {
     bool ran = false, destroyed = false;
     auto notes = std::shared_ptr<int>(new int, [&](int* p) {

@@ -659,6 +659,21 @@ TEST(Matrix_shared, overflow_rules) {
     }
 }
 
+TEST(Matrix_shared, overflow_rules_that_drop_an_exclusive_job_let_those_behind_it_start) {
+    for (const auto rule : {overflow::drop_oldest, overflow::keep_latest}) {
+        manual_pool pool({.lane_capacity = 1, .when_full = rule});
+        holders jobs(pool);
+        jobs.share("a");
+        pool.run_until_idle();
+        jobs.exclude("B");
+        pool.run_until_idle(); // it waits for the first
+        jobs.share("c");       // in the place of the other one: nothing keeps it from starting
+        pool.run_until_idle();
+        EXPECT_EQ(jobs.began(), (strings{"a", "c"}));
+        jobs.end_all();
+    }
+}
+
 TEST(Matrix_shared, key_paused) {
     manual_pool pool;
     holders jobs(pool);
