@@ -13,7 +13,8 @@ namespace taskpool::detail {
 
 namespace {
 
-constexpr int spins_before_sleeping = 100; // some microseconds: what a worker needs for a lane of empty jobs
+// Some microseconds: what a worker needs for a lane of empty jobs.
+constexpr int spins_before_sleeping = sync::scaled(100, 1);
 
 /// Spreads whatever the user's hash yields over all bits (the finalizer of MurmurHash3, Appleby 2011).
 std::uint64_t mix(std::uint64_t h) noexcept {

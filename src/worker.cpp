@@ -20,8 +20,8 @@ namespace {
 
 thread_local running_job* current = nullptr;
 
-constexpr unsigned jobs_between_looks = 32; // how often a busy worker moves the clock and compares queues
-constexpr int spins_before_parking = 64;    // some microseconds
+constexpr unsigned jobs_between_looks = 32;               // how often a busy worker moves the clock and compares queues
+constexpr int spins_before_parking = sync::scaled(64, 1); // some microseconds
 
 /// The histogram's bucket for a duration; one below zero, of a clock that was read by two threads, counts as none.
 std::size_t bucket_of(tick duration) noexcept {
