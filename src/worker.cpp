@@ -86,8 +86,11 @@ bool worker::park() noexcept {
     const bool ends = core.workers_at.closed();
     if ((ends || (core.any_ready() && core.workers_at.working() < static_cast<int>(core.queues.size()))) &&
         core.workers_at.unpark_self(*this)) {
-        if (!ends || core.any_ready())
+        if (!ends || core.any_ready()) {
+            // Pushers of several lanes may have relied on the search that this worker has ended: it searches on.
+            searching_ = core.workers_at.begin_search();
             return true;
+        }
         core.workers_at.add_working(-1);
         return false;
     }

@@ -425,6 +425,7 @@ outcome explore(bounds within, const std::function<void()>& scenario) {
     for (const int crash : {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL})
         std::signal(crash, report_crash);
     outcome result;
+    result.within = within;
     const auto run = [&](const director& by) {
         auto* const one = new execution(within, by);
         const bool passed = one->run(scenario);
@@ -449,6 +450,7 @@ outcome explore(bounds within, const std::function<void()>& scenario) {
         ++within.preemptions;
     within.systematic *= effort;
     within.random *= effort;
+    result.within = within;
     systematic_search search(within.preemptions, within.stale_reads);
     while (result.systematic < within.systematic && !result.complete) {
         search.begin();

@@ -46,7 +46,8 @@ struct bounds {
 };
 
 struct outcome {
-    std::uint64_t systematic = 0; // executions that were run
+    bounds within;                // with what the environment asks for
+    std::uint64_t systematic = 0; // executions that were run ...
     bool complete = false;        // ... which are all within the bounds
     std::uint64_t random = 0;
     std::uint64_t longest = 0; // steps of the longest execution

@@ -7,7 +7,7 @@ namespace taskpool::model {
 
 namespace {
 
-constexpr std::size_t most_stores = 8;
+constexpr std::size_t kept_stores = 8; // at least; twice as many at most
 constexpr std::uint32_t not_yet = 0xFFFFFFFF;
 
 bool acquires(std::memory_order order) noexcept {
@@ -50,8 +50,8 @@ memory::location& memory::at(const void* where, std::uint64_t present) {
 }
 
 void memory::add(location& l, std::uint64_t value, const observer& by) {
-    if (l.stores.size() == most_stores)
-        l.stores.erase(l.stores.begin());
+    if (l.stores.size() == 2 * kept_stores)
+        l.stores.erase(l.stores.begin(), l.stores.begin() + kept_stores);
     made_store& s = l.stores.emplace_back();
     s.value = value;
     s.releases = false;

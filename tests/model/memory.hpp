@@ -15,8 +15,8 @@
 //               read by none that does not happen after its last write: else that is a race, and an error.
 //
 // Less than C++ allows: a load never yields a store that is made later (load buffering); stores take their places in
-// the modification order as they are made; seq_cst loads yield the newest store; a compare-exchange that fails has read
-// the newest store, and none fails without a reason; of a location's stores the latest eight can be read.
+// the modification order as they are made; seq_cst loads yield the newest store; of a location's stores the latest
+// eight, and not many more, can be read.
 #pragma once
 
 #include <array>

@@ -95,7 +95,7 @@ class lane_in_use {
 
 TEST(Parts, a_lanes_tail_is_pushed_to_while_its_head_is_taken_from) {
     // Four jobs lie in the lane itself and in two chunks.
-    expect_all_pass({.preemptions = 3, .stale_reads = 2, .systematic = 12'000, .random = 2'000}, [] {
+    expect_all_pass({.preemptions = 3, .stale_reads = 2, .systematic = 6'000, .random = 1'000}, [] {
         lane_in_use lane;
         std::thread pushes = start([&] {
             for (int i = 0; i < 4; ++i)
@@ -112,7 +112,7 @@ TEST(Parts, a_lanes_tail_is_pushed_to_while_its_head_is_taken_from) {
 
 TEST(Parts, a_lane_goes_idle_while_it_is_pushed_to) {
     // Who makes it active serves it.
-    expect_all_pass({.preemptions = 3, .stale_reads = 1, .systematic = 15'000, .random = 2'000}, [] {
+    expect_all_pass({.preemptions = 3, .stale_reads = 1, .systematic = 6'000, .random = 1'000}, [] {
         lane_in_use lane;
         const auto push_and_serve = [&] {
             if (lane.push())
@@ -129,7 +129,7 @@ TEST(Parts, a_lane_goes_idle_while_it_is_pushed_to) {
 }
 
 TEST(Parts, a_lane_is_cut_while_both_ends_are_used) {
-    expect_all_pass({.preemptions = 2, .stale_reads = 1, .systematic = 12'000, .random = 2'000}, [] {
+    expect_all_pass({.preemptions = 2, .stale_reads = 1, .systematic = 6'000, .random = 1'000}, [] {
         lane_in_use lane;
         int discarded = 0;
         lane.push();
@@ -146,7 +146,7 @@ TEST(Parts, a_lane_is_cut_while_both_ends_are_used) {
 }
 
 TEST(Parts, a_ready_queue_gives_each_lane_once) {
-    expect_all_pass({.preemptions = 2, .stale_reads = 2, .systematic = 10'000, .random = 2'000}, [] {
+    expect_all_pass({.preemptions = 2, .stale_reads = 2, .systematic = 6'000, .random = 1'000}, [] {
         ready_queue queue;
         std::array<lane, 3> lanes;
         std::array<checked<int>, 3> times;
@@ -195,7 +195,7 @@ TEST(Parts, an_event_that_is_waited_for_in_vain_keeps_a_late_signal) {
 }
 
 TEST(Parts, a_result_passes_from_its_job_to_who_waits) {
-    expect_all_pass({.preemptions = 3, .stale_reads = 2, .systematic = 10'000, .random = 2'000}, [] {
+    expect_all_pass({.preemptions = 3, .stale_reads = 2, .systematic = 6'000, .random = 1'000}, [] {
         checked<int> before(0);
         auto* const state = new allocated_future_state<std::unique_ptr<int>>;
         std::thread job = start([&, state] {
@@ -242,7 +242,7 @@ TEST(Parts, a_results_last_reference_comes_after_all_others) {
 
 TEST(Parts, a_wait_that_gives_up_leaves_nothing_behind) {
     expect_all_pass(
-        {.preemptions = 2, .stale_reads = 1, .systematic = 10'000, .random = 2'000, .time_passes = true}, [] {
+        {.preemptions = 2, .stale_reads = 1, .systematic = 6'000, .random = 1'000, .time_passes = true}, [] {
             auto* const state = new allocated_future_state<void>;
             std::thread job = start([state] {
                 state->finish({});
@@ -260,7 +260,7 @@ TEST(Parts, the_gate_grants_no_more_than_there_is) {
         mutable sync::spin_lock lock;
         std::uint32_t budget = 0;
     };
-    expect_all_pass({.preemptions = 2, .stale_reads = 1, .systematic = 8'000, .random = 2'000}, [] {
+    expect_all_pass({.preemptions = 2, .stale_reads = 1, .systematic = 6'000, .random = 1'000}, [] {
         std::array<part, 2> shards;
         pool_gate gate(1, 8);
         const auto spend = [&](part& s) {
@@ -280,7 +280,7 @@ TEST(Parts, the_gate_grants_no_more_than_there_is) {
 }
 
 TEST(Parts, a_timer_is_fired_or_taken_back) {
-    expect_all_pass({.preemptions = 2, .stale_reads = 1, .systematic = 8'000, .random = 2'000}, [] {
+    expect_all_pass({.preemptions = 2, .stale_reads = 1, .systematic = 6'000, .random = 1'000}, [] {
         struct counting : pool_timer {
             int fired = 0;
         } timer;

@@ -18,9 +18,9 @@ inline void expect_all_pass(const bounds& within, const std::function<void()>& s
     const outcome result = explore(within, scenario);
     std::printf("[ EXPLORED ] %llu interleavings with up to %d preemptions and %d stale reads (%s), and %llu random "
                 "ones, of up to %llu steps\n",
-                static_cast<unsigned long long>(result.systematic), within.preemptions, within.stale_reads,
-                result.complete ? "all" : "the first", static_cast<unsigned long long>(result.random),
-                static_cast<unsigned long long>(result.longest));
+                static_cast<unsigned long long>(result.systematic), result.within.preemptions,
+                result.within.stale_reads, result.complete ? "all" : "the first",
+                static_cast<unsigned long long>(result.random), static_cast<unsigned long long>(result.longest));
     EXPECT_EQ(result.failure, "") << "to see it again: TASKPOOL_MODEL_SCHEDULE='" << result.schedule << "'";
 }
 
