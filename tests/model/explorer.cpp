@@ -10,10 +10,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
-#include <semaphore>
 #include <unordered_map>
 #include <vector>
 
+#include "fiber.hpp"
 #include "memory.hpp"
 #include "quarantine.hpp"
 #include "search.hpp"
@@ -29,14 +29,14 @@ constexpr model_time time_begins{std::chrono::hours(1'000)}; // so that all diff
 class execution;
 
 struct thread_state {
-    thread_state(execution& of, unsigned number, std::string called) : run(of), name(std::move(called)) {
+    thread_state(execution& of, unsigned number, std::string called, std::function<void()> body)
+        : run(of), name(std::move(called)), runs(std::move(body)) {
         sees.thread = number;
     }
 
     execution& run;
     const std::string name;
-    std::binary_semaphore baton{0};
-    std::thread::native_handle_type handle{};
+    fiber runs;
     observer sees;
     bool ended = false;
     bool yielded = false;
@@ -50,7 +50,7 @@ struct thread_state {
     std::uint64_t steps = 0;
 };
 
-thread_local thread_state* self = nullptr;
+thread_state* self = nullptr; // who has the baton; null: the explorer
 
 /// Who makes the decisions of an execution: one of the three.
 struct director {
@@ -72,14 +72,14 @@ class execution {
     bool run(const std::function<void()>& scenario);
 
     // --- For who has the baton
-    std::thread start(std::function<void()> body, std::string name);
+    std::uint64_t start(std::function<void()> body, std::string name);
     void point(const char* operation, const void* at);
     void yield_point();
     void changed() noexcept;
     bool block(const char* why, const void* on, std::optional<model_time> deadline);
     void wake_all(const void* on) noexcept;
     void wake_one(const void* on);
-    void await_end(std::thread::native_handle_type handle);
+    void await_end(std::uint64_t number);
     std::uint64_t load(const void* at, std::uint64_t present, std::memory_order order);
     [[noreturn]] void fail(const std::string& what) noexcept;
 
@@ -95,14 +95,14 @@ class execution {
     std::uint64_t steps = 0;
 
   private:
-    std::thread start_thread(std::function<void()> body, std::string name, const observer& parent);
-    void end(thread_state& t);
+    thread_state& make_thread(std::function<void()> body, std::string name, const observer& parent);
+    [[noreturn]] void end(thread_state& t);
+    [[noreturn]] void return_to_explorer() noexcept;
     thread_state* choose(thread_state* runs);
     thread_state* first_deadline() const noexcept;
     unsigned decide(const decision& d, unsigned at_random);
     unsigned highest_priority(unsigned free) const noexcept;
     void pass_baton(thread_state& from, thread_state& to);
-    void let_run(thread_state& t) noexcept;
     std::string states() const;
     void trace(const char* operation, const void* at);
 
@@ -110,80 +110,71 @@ class execution {
     const director by_;
     std::array<std::uint64_t, priority_changes> changes_at_{};
     std::uint64_t lowest_priority_ = 1U << 30;
-    std::vector<std::shared_ptr<thread_state>> threads_;
+    fiber explorer_;
+    std::vector<std::unique_ptr<thread_state>> threads_;
     std::vector<thread_state*> options_;
     std::unordered_map<const void*, unsigned> names_; // of places, for the trace
 };
 
-execution* running = nullptr;  // for who is told of a crash
-std::binary_semaphore over{0}; // an execution is; outlives who says so
+execution* running = nullptr; // for who is told of a crash
 
-// --- Threads
-// ----------------------------------------------------------------------------------------------------------
+// --- Threads ---------------------------------------------------------------------------------------------------------
 
 bool execution::run(const std::function<void()>& scenario) {
     running = this;
-    std::thread root = start_thread(scenario, "scenario", {});
-    threads_.front()->baton.release();
-    over.acquire();
+    self = &make_thread(scenario, "scenario", {});
+    explorer_.switch_to(self->runs);
     running = nullptr;
-    if (failure.empty())
-        root.join();
-    else
-        root.detach();
     return failure.empty();
 }
 
-std::thread execution::start_thread(std::function<void()> body, std::string name, const observer& parent) {
+thread_state& execution::make_thread(std::function<void()> body, std::string name, const observer& parent) {
     const auto number = static_cast<unsigned>(threads_.size());
     if (number == most_threads)
         fail("more threads than the explorer knows of");
-    const auto t = std::make_shared<thread_state>(*this, number, std::move(name));
-    t->sees.clock = parent.clock;
-    t->sees.clock.steps[number] = 1;
-    t->sleeps = !within_.sleeper.empty() && t->name == within_.sleeper;
-    if (by_.random != nullptr)
-        t->priority = (std::uint64_t{1} << 32) + by_.random->below(1U << 30);
-    threads_.push_back(t);
-    std::thread made([t, body = std::move(body)] {
-        t->baton.acquire();
-        self = t.get();
+    auto made = std::make_unique<thread_state>(*this, number, std::move(name), [this, number, body = std::move(body)] {
         try {
-            body();
+            const auto called = body; // what it holds ends with the thread
+            called();
         } catch (const std::exception& error) {
-            t->run.fail(std::string("an exception leaves a thread: ") + error.what());
+            fail(std::string("an exception leaves a thread: ") + error.what());
         } catch (...) {
-            t->run.fail("an exception leaves a thread");
+            fail("an exception leaves a thread");
         }
-        self = nullptr;
-        t->run.end(*t);
+        end(*threads_[number]);
     });
-    t->handle = made.native_handle();
-    return made;
+    thread_state& t = *threads_.emplace_back(std::move(made));
+    t.sees.clock = parent.clock;
+    t.sees.clock.steps[number] = 1;
+    t.sleeps = !within_.sleeper.empty() && t.name == within_.sleeper;
+    if (by_.random != nullptr)
+        t.priority = (std::uint64_t{1} << 32) + by_.random->below(1U << 30);
+    return t;
 }
 
-std::thread execution::start(std::function<void()> body, std::string name) {
+std::uint64_t execution::start(std::function<void()> body, std::string name) {
     point("start a thread", nullptr);
-    return start_thread(std::move(body), std::move(name), self->sees);
+    return make_thread(std::move(body), std::move(name), self->sees).sees.thread;
 }
 
 void execution::end(thread_state& t) {
     t.ended = true;
     wake_all(&t);
-    if (std::all_of(threads_.begin(), threads_.end(), [](const auto& each) { return each->ended; })) {
-        over.release();
-        return;
-    }
-    let_run(*choose(nullptr));
+    if (std::all_of(threads_.begin(), threads_.end(), [](const auto& each) { return each->ended; }))
+        return_to_explorer();
+    pass_baton(t, *choose(nullptr));
+    std::abort(); // nobody passes it back
 }
 
-void execution::await_end(std::thread::native_handle_type handle) {
-    // The latest with that handle: the system may give it again.
-    const auto at =
-        std::find_if(threads_.rbegin(), threads_.rend(), [&](const auto& t) { return t->handle == handle; });
-    if (at == threads_.rend())
-        return;
-    thread_state& t = **at;
+void execution::return_to_explorer() noexcept {
+    fiber& from = self->runs;
+    self = nullptr;
+    from.switch_to(explorer_);
+    std::abort(); // nobody comes back
+}
+
+void execution::await_end(std::uint64_t number) {
+    thread_state& t = *threads_[number];
     point("join", nullptr);
     t.sleeps = false;
     if (!t.ended)
@@ -191,8 +182,7 @@ void execution::await_end(std::thread::native_handle_type handle) {
     self->sees.clock.join(t.sees.clock);
 }
 
-// --- Who runs
-// ---------------------------------------------------------------------------------------------------------
+// --- Who runs --------------------------------------------------------------------------------------------------------
 
 void execution::point(const char* operation, const void* at) {
     ++self->sees.clock.steps[self->sees.thread];
@@ -335,14 +325,11 @@ void execution::pass_baton(thread_state& from, thread_state& to) {
         to.priority = --lowest_priority_;
     if (&from == &to)
         return;
-    let_run(to);
-    from.baton.acquire();
+    self = &to;
+    from.runs.switch_to(to.runs);
 }
 
-void execution::let_run(thread_state& t) noexcept { t.baton.release(); }
-
-// --- What is seen
-// -----------------------------------------------------------------------------------------------------
+// --- What is seen ----------------------------------------------------------------------------------------------------
 
 std::uint64_t execution::load(const void* at, std::uint64_t present, std::memory_order order) {
     const auto count = static_cast<unsigned>(seen.readable(at, present, order, self->sees));
@@ -358,14 +345,11 @@ std::uint64_t execution::load(const void* at, std::uint64_t present, std::memory
     return seen.load(at, age, order, self->sees);
 }
 
-// --- How it ends
-// ------------------------------------------------------------------------------------------------------
+// --- How it ends -----------------------------------------------------------------------------------------------------
 
 void execution::fail(const std::string& what) noexcept {
     failure = what + '\n' + states();
-    over.release();
-    for (std::binary_semaphore never{0};;)
-        never.acquire();
+    return_to_explorer();
 }
 
 std::string execution::states() const {
@@ -418,8 +402,7 @@ decltype(auto) guarded(F f) noexcept {
 
 } // namespace
 
-// --- The search
-// -------------------------------------------------------------------------------------------------------
+// --- The search ------------------------------------------------------------------------------------------------------
 
 outcome explore(bounds within, const std::function<void()>& scenario) {
     for (const int crash : {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL})
@@ -469,10 +452,9 @@ outcome explore(bounds within, const std::function<void()>& scenario) {
     return result;
 }
 
-// --- For who has the baton
-// --------------------------------------------------------------------------------------------
+// --- For who has the baton -------------------------------------------------------------------------------------------
 
-std::thread start(std::function<void()> body, std::string name) {
+std::uint64_t start_thread(std::function<void()> body, std::string name) {
     return self->run.start(std::move(body), std::move(name));
 }
 
@@ -487,7 +469,9 @@ void yield_point() noexcept { self->run.yield_point(); }
 void changed() noexcept { self->run.changed(); }
 
 void begin_atomic(const void* at, std::uint64_t value) noexcept { self->run.seen.begin(at, value, self->sees); }
-void end_atomic(const void* at) noexcept { self->run.seen.end(at); }
+void end_atomic(const void* at) noexcept {
+    guarded([&] { self->run.seen.end(at, self->sees); });
+}
 std::uint64_t load(const void* at, std::uint64_t present, std::memory_order order) noexcept {
     return guarded([&] { return self->run.load(at, present, order); });
 }
@@ -512,7 +496,7 @@ bool block(const char* why, const void* on, std::optional<model_time> deadline) 
 }
 void wake_all(const void* on) noexcept { self->run.wake_all(on); }
 void wake_one(const void* on) noexcept { self->run.wake_one(on); }
-void await_end(std::thread::native_handle_type handle) noexcept { self->run.await_end(handle); }
+void await_end(std::uint64_t thread) noexcept { self->run.await_end(thread); }
 
 void acquire_from(const void* lock) noexcept { self->sees.clock.join(self->run.locks[lock]); }
 void release_to(const void* lock) noexcept { self->run.locks[lock].join(self->sees.clock); }

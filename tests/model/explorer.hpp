@@ -2,10 +2,10 @@
 // Runs a scenario of a few threads again and again, each time in another interleaving. docs/model-checking.md says how
 // it is meant to be used, and what it covers.
 //
-// A scenario is a function; the threads that it starts, and those that the core starts in it, are real ones, but run
-// one at a time: who runs has the *baton*. At each *point*, before every operation on an atomic, a lock or a condition,
-// the explorer decides who runs on, and at each load which of the stores that it may yield (memory.hpp). An
-// *execution* is the list of these decisions, and the same list gives the same execution.
+// A scenario is a function; the threads that it starts, and those that the core starts in it, run one at a time: they
+// are fibers (fiber.hpp), and who runs has the *baton*. At each *point*, before every operation on an atomic, a lock or
+// a condition, the explorer decides who runs on, and at each load which of the stores that it may yield (memory.hpp).
+// An *execution* is the list of these decisions, and the same list gives the same execution.
 //
 // Systematically: every decision other than the usual one (to run on; the newest store) costs one of a few
 // *preemptions* or *stale reads*; all executions within these bounds are run, depth first. A thread that ends, blocks
@@ -16,8 +16,8 @@
 //
 // An execution fails when something was required in vain, threads wait for each other for ever, a plain cell is raced
 // for, an atomic or a mutex is used after its end, or there is no end in sight. Then the report tells its schedule,
-// which TASKPOOL_MODEL_SCHEDULE runs again, with a list of what happened. The threads of that execution stay where they
-// are for good.
+// which TASKPOOL_MODEL_SCHEDULE runs again, with a list of what happened. The threads of that execution, and what they
+// have, stay as they are for good.
 //
 //   I-EXPLORER-1  Only who has the baton touches the scheduler's and the memory's state, or runs the core's code.
 //   I-EXPLORER-2  A thread that has yielded runs when another has changed something since, when no other thread can
@@ -60,8 +60,7 @@ struct outcome {
 /// where it is set; TASKPOOL_MODEL_SEED chooses other random ones.
 outcome explore(bounds within, const std::function<void()>& scenario);
 
-// --- In a scenario
-// ----------------------------------------------------------------------------------------------------
+// --- In a scenario ---------------------------------------------------------------------------------------------------
 
 /// Starts a thread of the execution, which a std::thread's join() waits for.
 std::thread start(std::function<void()> body, std::string name = "thread");
@@ -69,8 +68,7 @@ std::thread start(std::function<void()> body, std::string name = "thread");
 /// Ends the execution as failed unless it is so.
 void require(bool condition, const char* what, std::source_location where = std::source_location::current());
 
-// --- For what stands between the core and the explorer (model_sync.hpp, model_platform.cpp)
-// ---------------------------
+// --- For what stands between the core and the explorer (model_sync.hpp, model_platform.cpp) --------------------------
 
 /// Whether the calling thread belongs to an execution. All below REQUIRES it.
 bool is_explored() noexcept;
@@ -98,8 +96,9 @@ bool block(const char* why, const void* on, std::optional<model_time> deadline =
 void wake_all(const void* on) noexcept;
 void wake_one(const void* on) noexcept; // any one
 
-/// What std::thread's join() does first.
-void await_end(std::thread::native_handle_type handle) noexcept;
+/// Starts a thread, and waits for the end of one, by its number.
+std::uint64_t start_thread(std::function<void()> body, std::string name);
+void await_end(std::uint64_t thread) noexcept;
 
 /// What a mutex releases, by its address.
 void acquire_from(const void* lock) noexcept;

@@ -32,13 +32,20 @@ void vector_clock::join(const vector_clock& other) noexcept {
 void memory::begin(const void* at, std::uint64_t value, const observer& by) {
     location& l = locations_[at];
     l.stores.clear();
+    l.used = {};
     l.ended = false;
     add(l, value, by);
 }
 
-void memory::end(const void* at) { locations_[at].ended = true; }
+void memory::end(const void* at, const observer& by) {
+    location& l = locations_[at];
+    for (std::size_t i = 0; i < most_threads; ++i)
+        if (l.used.steps[i] > by.clock.steps[i])
+            throw error{"a race: the end of an atomic that does not happen after a use of it"};
+    l.ended = true;
+}
 
-memory::location& memory::at(const void* where, std::uint64_t present) {
+memory::location& memory::use(const void* where, std::uint64_t present, const observer& by) {
     location& l = locations_[where];
     if (l.ended)
         throw error{"an atomic is used after its end"};
@@ -46,6 +53,7 @@ memory::location& memory::at(const void* where, std::uint64_t present) {
         l.stores.clear();
         l.stores.push_back({present, false, {}, {}}); // known to all since their first step
     }
+    l.used.steps[by.thread] = now(by);
     return l;
 }
 
@@ -60,7 +68,7 @@ void memory::add(location& l, std::uint64_t value, const observer& by) {
 }
 
 std::size_t memory::readable(const void* where, std::uint64_t present, std::memory_order order, const observer& by) {
-    const location& l = at(where, present);
+    const location& l = use(where, present, by);
     if (order == std::memory_order_seq_cst)
         return 1;
     for (std::size_t age = 0; age < l.stores.size(); ++age) {
@@ -83,7 +91,7 @@ std::uint64_t memory::load(const void* where, std::size_t age, std::memory_order
 
 void memory::store(const void* where, std::uint64_t present, std::uint64_t value, std::memory_order order,
                    observer& by) {
-    location& l = at(where, present);
+    location& l = use(where, present, by);
     add(l, value, by);
     l.stores.back().releases = releases(order);
     l.stores.back().released = by.clock;
@@ -91,7 +99,7 @@ void memory::store(const void* where, std::uint64_t present, std::uint64_t value
 
 void memory::exchange(const void* where, std::uint64_t present, std::uint64_t value, std::memory_order order,
                       observer& by) {
-    location& l = at(where, present);
+    location& l = use(where, present, by);
     load(where, 0, order, by);
     const bool carries_on = l.stores.back().releases;
     const vector_clock before = l.stores.back().released;

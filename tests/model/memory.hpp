@@ -12,7 +12,8 @@
 //               the load. Hence a location is coherent: by what the thread itself has read and written, and by what
 //               others had when they released.
 //   I-MEMORY-2  A plain cell is written by no step that does not happen after all its earlier reads and writes, and
-//               read by none that does not happen after its last write: else that is a race, and an error.
+//               read by none that does not happen after its last write: else that is a race, and an error. So is the
+//               end of an atomic object that does not happen after all its uses.
 //
 // Less than C++ allows: a load never yields a store that is made later (load buffering); stores take their places in
 // the modification order as they are made; seq_cst loads yield the newest store; of a location's stores the latest
@@ -51,7 +52,7 @@ class memory {
 
     /// An atomic object begins and ends. One that was never begun is as old as the execution.
     void begin(const void* at, std::uint64_t value, const observer& by);
-    void end(const void* at);
+    void end(const void* at, const observer& by);
 
     /// Which stores a load might yield: so many of the newest. `present` is what lies in the location now: where that
     /// is not the newest store, somebody has written it by other means, and that is all there is.
@@ -76,6 +77,7 @@ class memory {
     };
     struct location {
         std::vector<made_store> stores; // the oldest first
+        vector_clock used;              // the latest step of each thread in which it was
         bool ended = false;
     };
     struct cell {
@@ -84,7 +86,7 @@ class memory {
         vector_clock reads;
     };
 
-    location& at(const void* where, std::uint64_t present);
+    location& use(const void* where, std::uint64_t present, const observer& by);
     static void add(location& l, std::uint64_t value, const observer& by);
 
     std::unordered_map<const void*, location> locations_;

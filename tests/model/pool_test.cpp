@@ -19,8 +19,7 @@ void let_time_pass(std::chrono::milliseconds time) {
     never.wait_until(std::chrono::steady_clock::now() + time);
 }
 
-// --- Lanes that go idle
-// -----------------------------------------------------------------------------------------------
+// --- Lanes that go idle ----------------------------------------------------------------------------------------------
 
 TEST(Pool, a_push_meets_its_lane_going_idle) {
     expect_all_pass({.preemptions = 1, .stale_reads = 1, .systematic = 4'000, .random = 1'500, .sleeper = keeper}, [] {
@@ -88,8 +87,7 @@ TEST(Pool, a_handle_keeps_a_key_that_is_swept) {
     });
 }
 
-// --- Waking
-// -----------------------------------------------------------------------------------------------------------
+// --- Waking ----------------------------------------------------------------------------------------------------------
 
 TEST(Pool, no_wake_up_of_two_workers_is_lost) {
     // "a" and "b" have different homes; each worker parks, steals and is woken.
@@ -163,8 +161,7 @@ TEST(Pool, the_keeper_notices_a_worker_whose_job_blocks) {
     });
 }
 
-// --- Room, and ends
-// ---------------------------------------------------------------------------------------------------
+// --- Room, and ends --------------------------------------------------------------------------------------------------
 
 TEST(Pool, a_submitter_waits_for_room_while_the_pool_is_drained) {
     expect_all_pass({.preemptions = 1, .stale_reads = 0, .systematic = 4'000, .random = 1'500}, [] {
@@ -237,8 +234,7 @@ TEST(Pool, a_key_is_cancelled_while_its_jobs_run) {
     });
 }
 
-// --- What lanes can do besides
-// ----------------------------------------------------------------------------------------
+// --- What lanes can do besides ---------------------------------------------------------------------------------------
 
 TEST(Pool, a_hold_is_released_while_its_job_returns) {
     expect_all_pass({.preemptions = 1, .stale_reads = 1, .systematic = 4'000, .random = 1'500, .sleeper = keeper}, [] {
@@ -388,6 +384,23 @@ TEST(Pool, a_job_is_replaced_while_it_comes_to_its_turn) {
     });
 }
 
+TEST(Pool, a_job_is_replaced_in_a_workers_hands_and_then_left_alone) {
+    // It is the second job's content that runs, though the third one finds the place taken for cancelled.
+    expect_all_pass({.preemptions = 1, .stale_reads = 1, .systematic = 4'000, .random = 1'500, .sleeper = keeper}, [] {
+        key_state a;
+        {
+            task_pool pool({.threads = 1, .max_threads = 2});
+            pool.submit("a", tag{"t"}, numbered_job(a, 0));
+            pool.submit("a", tag{"t"}, numbered_job(a, 1));
+            pool.cancel("a");
+            pool.submit("a", tag{"t"}, numbered_job(a, 2));
+            pool.drain();
+            require(a.last() == 2, "the third one ran");
+            require(pool.stats().discarded == static_cast<unsigned>(3 - a.count()), "each ran or was discarded");
+        }
+    });
+}
+
 TEST(Pool, a_result_is_waited_for) {
     expect_all_pass({.preemptions = 1, .stale_reads = 1, .systematic = 4'000, .random = 1'500, .sleeper = keeper}, [] {
         key_state a;
@@ -422,6 +435,53 @@ TEST(Pool, a_coroutine_goes_on_while_it_is_about_to_be_suspended) {
     });
 }
 
+/// Comes from another thread, which it starts.
+class from_elsewhere {
+  public:
+    explicit from_elsewhere(std::thread& there) noexcept : there_(there) {}
+    bool await_ready() const noexcept { return false; }
+    void await_suspend(std::coroutine_handle<> coroutine) const {
+        there_ = start([coroutine] { coroutine.resume(); });
+    }
+    checked<int> await_resume() const noexcept { return checked<int>(1); }
+
+  private:
+    std::thread& there_;
+};
+
+TEST(Pool, a_coroutine_awaits_what_may_have_come_already) {
+    expect_all_pass({.preemptions = 1, .stale_reads = 1, .systematic = 4'000, .random = 1'500, .sleeper = keeper}, [] {
+        key_state a;
+        std::thread there;
+        {
+            task_pool pool({.threads = 1, .max_threads = 2});
+            pool.submit("a", [](key_state& state, std::thread& from) -> task<void> {
+                state.add(0);
+                const checked<int> value = co_await from_elsewhere(from);
+                state.add(value.get());
+            }(a, there));
+            pool.submit("a", numbered_job(a, 2));
+            pool.drain();
+            require(a.count() == 3, "all ran");
+            there.join();
+        }
+    });
+}
+
+TEST(Pool, what_follows_a_result_finds_its_lane_full) {
+    expect_all_pass({.preemptions = 1, .stale_reads = 1, .systematic = 4'000, .random = 1'500}, [] {
+        key_state b;
+        {
+            task_pool pool({.threads = 1, .max_threads = 1, .lane_capacity = 1});
+            auto result = pool.async("a", [] { return 1; });
+            pool.submit("b", numbered_job(b, 0));
+            std::move(result).then("b", [&](int value) { b.add(value); });
+            pool.drain();
+            require(b.count() == 2, "both ran");
+        }
+    });
+}
+
 TEST(Pool, a_drain_waits_for_outstanding_work_of_executors) {
     expect_all_pass({.preemptions = 1, .stale_reads = 2, .systematic = 4'000, .random = 1'500, .sleeper = keeper}, [] {
         checked<int> ended(0);
@@ -440,6 +500,25 @@ TEST(Pool, a_drain_waits_for_outstanding_work_of_executors) {
             require(ended.get() == 1, "not before the last end");
             works.join();
         }
+    });
+}
+
+TEST(Pool, the_last_of_several_ends_of_work_tells_who_drains) {
+    expect_all_pass({.preemptions = 1, .stale_reads = 1, .systematic = 4'000, .random = 1'500, .sleeper = keeper}, [] {
+        task_pool pool({.threads = 1, .max_threads = 2});
+        const auto handle = pool.lane("a");
+        const auto lane = std::make_shared<detail::posting_lane>(handle);
+        lane->begin_work();
+        lane->begin_work();
+        std::thread begins = start([&] {
+            lane->begin_work();
+            lane->end_work();
+            lane->end_work();
+        });
+        std::thread ends = start([&] { lane->end_work(); });
+        pool.drain();
+        begins.join();
+        ends.join();
     });
 }
 
