@@ -32,7 +32,7 @@ using namespace std::chrono_literals;
 
 constexpr auto tick_length = 1ms;
 constexpr auto doze_length = 1000ms; // between looks while idle keys or threads are still to be cleared away
-constexpr unsigned ticks_until_doze = 50;
+constexpr unsigned ticks_until_doze = sync::scaled(50U, 2U);
 constexpr std::size_t workers_per_blocked = 3; // that are added, where so many lanes are ready
 constexpr unsigned ticks_until_doubt = 20;     // between the doubts of jobs that wait for room
 constexpr tick memory_patience = 50;      // ticks of waiting for a page: beyond that it comes from a disk, or slower

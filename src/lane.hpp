@@ -84,12 +84,12 @@ void move_callable(const job_ops& ops, void* to, void* from) noexcept;
 void relocate(job_slot& to, job_slot& from) noexcept;
 
 struct chunk {
-    static constexpr std::uint8_t slots_in_all = 21; // makes a chunk 1 KiB
+    static constexpr std::uint8_t slots_in_all = sync::scaled<std::uint8_t>(21, 2); // 21 make a chunk 1 KiB
 
     chunk* next;
     alignas(inline_job_alignment) job_slot slots[slots_in_all];
 };
-static_assert(sizeof(chunk) == 1024);
+static_assert(sizeof(chunk) == 16 + sizeof(job_slot) * chunk::slots_in_all);
 
 enum class lane_state : std::uint8_t { idle, lingering, active, suspended }; // a push queues those before active
 

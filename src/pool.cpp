@@ -57,7 +57,10 @@ constexpr tick manual_ageing = 1U << 14; // more than all that its clock, which 
 thread_local const pool_core* stopping_here = nullptr; // whose jobs this thread discards
 thread_local const pool_core* kept_here = nullptr;     // whose keeper this thread is
 
-std::size_t shards_for(unsigned threads) { return std::clamp<std::size_t>(std::bit_ceil(threads * 16U), 64, 1024); }
+std::size_t shards_for(unsigned threads) {
+    return sync::scaled(std::clamp<std::size_t>(std::bit_ceil(threads * 16U), 64, 1024),
+                        std::size_t{std::bit_ceil(threads)});
+}
 
 } // namespace
 
@@ -141,7 +144,7 @@ void pool_core::start() {
     while (!is_forked() && !lock.try_lock()) {
         if (is_stopping())
             return;
-        std::this_thread::yield();
+        sync::yield();
     }
     if (!is_forked() && !started_ && !is_stopping())
         start_locked();

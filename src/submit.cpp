@@ -15,8 +15,9 @@ namespace taskpool::detail {
 
 namespace {
 
-constexpr int spins_before_sleeping = 1000; // some tens of microseconds
-constexpr int spins_without_progress = 100; // some microseconds: what a worker needs for a lane of empty jobs
+constexpr int spins_before_sleeping = sync::scaled(1000, 2); // some tens of microseconds
+// Some microseconds: what a worker needs for a lane of empty jobs.
+constexpr int spins_without_progress = sync::scaled(100, 1);
 
 /// Spreads whatever the user's hash yields over all bits (the finalizer of MurmurHash3, Appleby 2011).
 std::uint64_t mix(std::uint64_t h) noexcept {

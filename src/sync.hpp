@@ -1,12 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one door through which the core reaches threads: atomics, locks, waiting. A build that explores schedules swaps
-// this file for another; nothing else in src/ names std::atomic, std::mutex or std::condition_variable.
+// The one door through which the core reaches threads: atomics, locks, waiting. A build that explores schedules puts
+// others in the place of the first few (docs/model-checking.md); nothing else in src/ names std::atomic, std::mutex or
+// std::condition_variable.
 #pragma once
 
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
+#include <cstdint>
 #include <mutex>
+
+#if defined(TASKPOOL_SYNC_HEADER)
+#include TASKPOOL_SYNC_HEADER
+#else
+
+#include <condition_variable>
 #include <thread>
 
 #if defined(__x86_64__) || defined(_M_X64)
@@ -29,6 +36,21 @@ inline void pause() noexcept {
 #endif
 }
 
+/// Lets other threads run.
+inline void yield() noexcept { std::this_thread::yield(); }
+
+/// A number that a build which explores schedules makes small, so that few steps come to where it counts.
+template <class T>
+constexpr T scaled(T usual, T) noexcept {
+    return usual;
+}
+
+} // namespace taskpool::detail::sync
+
+#endif
+
+namespace taskpool::detail::sync {
+
 /// For sections of a few dozen instructions. A waiter spins briefly and then yields: the holder may have lost its
 /// processor. Not recursive.
 class spin_lock {
@@ -50,7 +72,7 @@ class spin_lock {
             if (spins < 64)
                 pause();
             else
-                std::this_thread::yield();
+                yield();
         }
     }
 

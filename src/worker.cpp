@@ -22,10 +22,10 @@ namespace {
 
 thread_local running_job* current = nullptr;
 
-constexpr unsigned jobs_between_looks = 32; // how often a busy worker moves the clock and compares queues
-constexpr int spins_before_parking = 64;    // some microseconds
-constexpr int looks_before_idle = 8;        // some microseconds, too, each look after
-constexpr int spins_between_looks = 32;     // what a pusher needs for a few jobs
+constexpr unsigned jobs_between_looks = 32;               // how often a busy worker moves the clock and compares queues
+constexpr int spins_before_parking = sync::scaled(64, 1); // some microseconds
+constexpr int looks_before_idle = sync::scaled(8, 1);     // some microseconds, too, each look after
+constexpr int spins_between_looks = sync::scaled(32, 1);  // what a pusher needs for a few jobs
 
 /// The histogram's bucket for a duration; one below zero, of a clock that was read by two threads, counts as none.
 std::size_t bucket_of(tick duration) noexcept {
@@ -89,8 +89,11 @@ bool worker::park() noexcept {
     const bool ends = core.workers_at.closed();
     if ((ends || (core.any_ready() && core.workers_at.working() < static_cast<int>(core.queues.size()))) &&
         core.workers_at.unpark_self(*this)) {
-        if (!ends || core.any_ready())
+        if (!ends || core.any_ready()) {
+            // Pushers of several lanes may have relied on the search that this worker has ended: it searches on.
+            searching_ = core.workers_at.begin_search();
             return true;
+        }
         core.workers_at.add_working(-1);
         return false;
     }
