@@ -5,8 +5,8 @@
 // sweeps idle keys. A worker is taken for blocked when its job has been running for more than a tick, the thread's
 // processor time stood still meanwhile, and the system says that the thread sleeps (a thread that merely lost its
 // processor does not use any either). One that waits for a page of memory, perhaps only for another thread to be done
-// with the address space, is given more time: computing jobs do that, too. This is asked only while there are ready
-// lanes that nobody takes. Then three workers are added for each that is blocked, so that their number grows fourfold
+// with the address space, is given more time: computing jobs do that, too. It is taken for that only while there are
+// ready lanes that nobody takes. Then three workers are added for each that is blocked, so that their number grows fourfold
 // each time, up to the ready lanes; when they return and more than `threads` work, the surplus is told to park, and
 // after a second threads beyond `threads` end. Jobs that compute never add a worker.
 //
