@@ -5,10 +5,10 @@
 // sweeps idle keys. A worker is taken for blocked when its job has been running for more than a tick, the thread's
 // processor time stood still meanwhile, and the system says that the thread sleeps (a thread that merely lost its
 // processor does not use any either). One that waits for a page of memory, perhaps only for another thread to be done
-// with the address space, is given more time: computing jobs do that, too. It is taken for that only while there are
-// ready lanes that nobody takes. Then three workers are added for each that is blocked, so that their number grows fourfold
-// each time, up to the ready lanes; when they return and more than `threads` work, the surplus is told to park, and
-// after a second threads beyond `threads` end. Jobs that compute never add a worker.
+// with the address space, is given more time: computing jobs do that, too. This is asked only while there are ready
+// lanes that nobody takes. Then so many are added that as many work as are blocked in all, at least `threads`: so
+// their number doubles each time while all block. When they return and more than `threads` work, the surplus is told to
+// park, and after a second threads beyond `threads` end. Jobs that compute never add a worker.
 //
 // It fires timers, conducts barriers, tries again what found no room, and refuses new work while ready keys wait for
 // too long.
@@ -33,13 +33,12 @@ using namespace std::chrono_literals;
 constexpr auto tick_length = 1ms;
 constexpr auto doze_length = 1000ms; // between looks while idle keys or threads are still to be cleared away
 constexpr unsigned ticks_until_doze = sync::scaled(50U, 2U);
-constexpr std::size_t workers_per_blocked = 3; // that are added, where so many lanes are ready
-constexpr unsigned ticks_until_doubt = 20;     // between the doubts of jobs that wait for room
-constexpr tick memory_patience = 50;      // ticks of waiting for a page: beyond that it comes from a disk, or slower
-constexpr tick recheck_interval = 4;      // ticks between looks at whether blocked workers run again
-constexpr tick thread_retirement = 1000;  // ticks that a thread beyond `threads` stays parked
-constexpr tick sweep_interval = 8;        // ticks from shard to shard while there is work
-constexpr std::size_t sweep_stride = 512; // table places under one hold of a shard's lock
+constexpr unsigned ticks_until_doubt = 20; // between the doubts of jobs that wait for room
+constexpr tick memory_patience = 50;       // ticks of waiting for a page: beyond that it comes from a disk, or slower
+constexpr tick recheck_interval = 4;       // ticks between looks at whether blocked workers run again
+constexpr tick thread_retirement = 1000;   // ticks that a thread beyond `threads` stays parked
+constexpr tick sweep_interval = 8;         // ticks from shard to shard while there is work
+constexpr std::size_t sweep_stride = 512;  // table places under one hold of a shard's lock
 
 } // namespace
 
@@ -112,11 +111,12 @@ bool pool_core::keeper_tick() noexcept {
         }
     }
     const int limit = static_cast<int>(settings.threads);
-    const unsigned found = ready > 0 && in_a_tick ? find_blocked(stuck) : 0;
+    const unsigned found = stuck ? find_blocked() : 0;
     if (found > 0) {
         workers_at.set_surplus(0);
-        const auto more = workers_per_blocked * static_cast<std::size_t>(workers_at.blocked());
-        add_workers(std::min(ready, more), settings.max_threads);
+        const int enough = std::max(limit, workers_at.blocked());
+        const auto missing = static_cast<std::size_t>(std::max(0, enough - workers_at.working()));
+        add_workers(std::min(ready, missing), settings.max_threads);
     } else if (const int working = workers_at.working(); ready > 0 && working < limit) {
         // One that was parked just now may have come back by itself: no thread is started in its place.
         const auto threads = static_cast<std::size_t>(limit + std::max(0, workers_at.blocked()));
@@ -149,7 +149,7 @@ bool pool_core::keeper_tick() noexcept {
         sweep(std::max<std::size_t>(1, shards.size() / 64));
         retire_workers();
     }
-    return ready > 0 || submitters || moved || due || workers_at.working() > limit;
+    return ready > 0 || submitters || moved || due || is_overloaded() || workers_at.working() > limit;
 }
 
 /// Fires timers, and tries again what found no room. Whether there was a timer, or something has to be tried once more.
@@ -163,8 +163,8 @@ bool pool_core::do_what_is_due() noexcept {
     return fired || due || delivering;
 }
 
-/// Looks at the workers' processor time; if lanes are stuck, marks workers that have come to be blocked. How many.
-unsigned pool_core::find_blocked(bool stuck) noexcept {
+/// Marks workers that have come to be blocked; how many.
+unsigned pool_core::find_blocked() noexcept {
     unsigned found = 0;
     const std::lock_guard lock(workers_mutex_);
     for (const auto& w : workers_) {
@@ -179,10 +179,11 @@ unsigned pool_core::find_blocked(bool stuck) noexcept {
         const bool stood_still = w->sequence_seen == sequence && w->cpu_time_seen == *cpu_time;
         w->sequence_seen = sequence;
         w->cpu_time_seen = *cpu_time;
-        if (!stood_still)
+        if (!stood_still) {
             w->still_since = clock.now();
-        if (!stood_still || !stuck)
+            w->marked = false; // that was of another job, or of a wait that is over
             continue;
+        }
         using sleep = platform::thread_probe::sleep;
         const auto asleep = w->probe.asleep();
         // relaxed: a hint; whether the mark is right is asked once more after it is set.

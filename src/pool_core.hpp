@@ -349,7 +349,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     static void keep(void* self) noexcept;
     bool keeper_tick() noexcept;
     bool do_what_is_due() noexcept;
-    unsigned find_blocked(bool stuck) noexcept;
+    unsigned find_blocked() noexcept;
     void recheck_blocked() noexcept;
     void add_workers(std::size_t count, std::size_t most_threads) noexcept;
     void retire_workers() noexcept;

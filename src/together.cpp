@@ -320,7 +320,7 @@ submit_result pool_core::submit_together(std::span<const key_view> keys, job_sou
     if (keys.empty())
         throw std::invalid_argument("taskpool: submit_together without a key");
     std::array<std::byte, 4 * sizeof(joint_target)> few; // NOLINT(cppcoreguidelines-pro-type-member-init): memory
-    std::pmr::monotonic_buffer_resource memory(few.data(), few.size());
+    std::pmr::monotonic_buffer_resource memory(few.data(), few.size(), std::pmr::new_delete_resource());
     std::pmr::vector<joint_target> targets(&memory);
     targets.reserve(keys.size());
     for (const auto& key : keys) {

@@ -735,7 +735,7 @@ class basic_task_pool {
 
       private:
         std::array<std::byte, 256> few_; // NOLINT(cppcoreguidelines-pro-type-member-init): memory
-        std::pmr::monotonic_buffer_resource memory_{few_.data(), few_.size()};
+        std::pmr::monotonic_buffer_resource memory_{few_.data(), few_.size(), std::pmr::new_delete_resource()};
         std::pmr::vector<together_key> strings_{&memory_}; // at which the views of strings point
         std::pmr::vector<detail::key_view> views_{&memory_};
     };
