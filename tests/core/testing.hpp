@@ -29,20 +29,7 @@
 
 #include <taskpool/taskpool.hpp>
 
-#if defined(__SANITIZE_THREAD__)
-#define TASKPOOL_TEST_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define TASKPOOL_TEST_TSAN 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__)
-#define TASKPOOL_TEST_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define TASKPOOL_TEST_ASAN 1
-#endif
-#endif
+#include "../sanitizers.hpp"
 
 namespace taskpool {
 
@@ -54,15 +41,6 @@ namespace testing {
 
 using namespace std::chrono_literals;
 using steady = std::chrono::steady_clock;
-
-/// How much slower than usual a test may be here.
-#if defined(TASKPOOL_TEST_TSAN) || defined(TASKPOOL_TEST_ASAN)
-inline constexpr int slowness = 5;
-inline constexpr bool sanitized = true;
-#else
-inline constexpr int slowness = 1;
-inline constexpr bool sanitized = false;
-#endif
 
 /// Gives the running test this long from now, instead of 60 s (110 s under a sanitizer) from its start, before the
 /// watchdog aborts the process with the test's name.

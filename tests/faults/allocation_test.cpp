@@ -5,12 +5,9 @@
 //
 // operator new is replaced, so these tests have a binary of their own. Clang's sanitizers bring operators that cannot
 // be replaced: there is nothing here under them.
-#if defined(__clang__) && defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-#define TASKPOOL_TEST_CLANG_SANITIZER 1
-#endif
-#endif
-#if !defined(TASKPOOL_TEST_CLANG_SANITIZER)
+#include "../sanitizers.hpp"
+
+#if !defined(__clang__) || !defined(TASKPOOL_TEST_SANITIZER)
 #include <array>
 #include <atomic>
 #include <chrono>

@@ -18,13 +18,7 @@
 
 #include <taskpool/taskpool.hpp>
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define TASKPOOL_TEST_SANITIZER 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-#define TASKPOOL_TEST_SANITIZER 1
-#endif
-#endif
+#include "../sanitizers.hpp"
 
 #if !defined(TASKPOOL_TEST_SANITIZER) // the sanitizers have replaced it themselves
 namespace {
@@ -63,7 +57,7 @@ bool eventually(Holds holds) {
 }
 
 TEST(Fault_threads, without_any_the_constructor_says_so) {
-    for (int threads = 0; threads < 2; ++threads) { // none, and one that is the housekeeper's
+    for (int threads = 0; threads < 2; ++threads) { // none, and one that is the keeper's
         const threads_limit limit(threads);
         EXPECT_THROW(task_pool({.threads = 2}), std::system_error);
     }
@@ -119,7 +113,7 @@ TEST(Fault_threads, it_works_with_what_it_has_and_takes_more_when_they_come) {
     std::atomic<int> ran = 0;
     std::latch both(2); // only two threads get past it
     threads_left = 2;
-    task_pool pool({.threads = 4}); // the housekeeper and one
+    task_pool pool({.threads = 4}); // the keeper and one
     EXPECT_EQ(pool.stats().threads, 1U);
     EXPECT_GE(pool.stats().threads_refused, 1U);
     for (int i = 0; i < 1000; ++i)

@@ -24,13 +24,7 @@
 
 #include <taskpool/taskpool.hpp>
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define TASKPOOL_TEST_SANITIZER 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-#define TASKPOOL_TEST_SANITIZER 1
-#endif
-#endif
+#include "../sanitizers.hpp"
 
 namespace taskpool::testing {
 namespace {
@@ -224,12 +218,8 @@ bool carry_a_load(unsigned threads, int jobs) {
 TEST(Fault_oversubscription, sixty_four_threads_on_few_processors) { EXPECT_TRUE(carry_a_load(64, load)); }
 
 TEST(Fault_stopped_process, goes_on_where_it_was) {
-#if defined(__SANITIZE_THREAD__)
+#if defined(TASKPOOL_TEST_TSAN)
     GTEST_SKIP() << "ThreadSanitizer lets the child of a process with threads start none";
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-    GTEST_SKIP() << "ThreadSanitizer lets the child of a process with threads start none";
-#endif
 #endif
     const pid_t child = fork(); // this process has no other thread here
     ASSERT_GE(child, 0);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Random operations on a pool without threads, compared with the model; and that a pool, or a model, that is broken on
 // purpose is found out. What fails is shrunk to a few operations, which are printed as they would be written in a test.
-// The seed is fixed; TASKPOOL_SEED is another one, TASKPOOL_RANDOM_CASES how many sequences there are.
+// The seed is fixed; TASKPOOL_RANDOM_SEED is another one, TASKPOOL_RANDOM_CASES how many sequences there are.
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 

@@ -111,7 +111,6 @@ struct rules {
     std::size_t timer_capacity = 1000;
     std::size_t max_shared = 2;
     overflow when_full = overflow::block;
-    bool one_hash = false; ///< all keys have the same: then what is due and finds no room keeps back all that is due
 };
 
 class model {

@@ -6,29 +6,19 @@
 #include <cstdlib>
 #include <string>
 
-namespace taskpool::random {
+#include "../sanitizers.hpp"
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-inline constexpr int slowness = 5;
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-inline constexpr int slowness = 5;
-#else
-inline constexpr int slowness = 1;
-#endif
-#else
-inline constexpr int slowness = 1;
-#endif
+namespace taskpool::random {
 
 inline std::uint64_t number_in(const char* name, std::uint64_t otherwise) {
     const char* const text = std::getenv(name);
     return text != nullptr && *text != '\0' ? std::stoull(text) : otherwise;
 }
 
-inline std::uint64_t seed() { return number_in("TASKPOOL_SEED", 1); }
+inline std::uint64_t seed() { return number_in("TASKPOOL_RANDOM_SEED", 1); }
 
 /// How many sequences: fewer under a sanitizer.
-inline int cases(int usual) { return static_cast<int>(number_in("TASKPOOL_RANDOM_CASES", usual / slowness)); }
+inline int cases(int usual) { return static_cast<int>(number_in("TASKPOOL_RANDOM_CASES", usual / testing::slowness)); }
 
 /// Rapidcheck reads its settings from the environment, at its first check: so each test is a process of its own, as
 /// ctest runs them. Without that the first test's count holds for all.

@@ -21,18 +21,13 @@
 #include <cstring>
 #include <fstream>
 
+#include "../sanitizers.hpp"
 #include "load.hpp"
 
 namespace taskpool::soak {
 namespace {
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-constexpr bool sanitized = true;
-#elif defined(__has_feature)
-constexpr bool sanitized = __has_feature(thread_sanitizer) || __has_feature(address_sanitizer);
-#else
-constexpr bool sanitized = false;
-#endif
+using testing::sanitized;
 
 constexpr auto longest_phase = sanitized ? 300s : 120s; // most take milliseconds; the machine may be busy
 constexpr std::array ending_names = {"drain, then stop",        "close, then drain",    "stop in the middle",
