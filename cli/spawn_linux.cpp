@@ -90,6 +90,11 @@ spawn_failure failure_for(int error) {
     }
 }
 
+/// So that sh does not take it for options, should it come to that.
+std::string as_file(const std::string& path) {
+    return path.starts_with('-') || path.starts_with('+') ? "./" + path : path;
+}
+
 } // namespace
 
 spawner::spawner(const blocked_signals& signals)
@@ -129,8 +134,7 @@ std::optional<spawn_failure> spawner::find(const std::string& command, bool agai
     command_ = command;
     path_.clear();
     if (command.find('/') != std::string::npos) {
-        path_ =
-            command.starts_with('-') ? "./" + command : command; // sh would take it for options, should it come to that
+        path_ = as_file(command);
         if (access(path_.c_str(), F_OK) == 0)
             return std::nullopt;
         const int error = errno;
@@ -149,7 +153,7 @@ std::optional<spawn_failure> spawner::find(const std::string& command, bool agai
         struct stat status {};
         if (stat(candidate.c_str(), &status) == 0 && S_ISREG(status.st_mode)) {
             if (access(candidate.c_str(), X_OK) == 0) {
-                path_ = std::move(candidate);
+                path_ = as_file(candidate);
                 return std::nullopt;
             }
             found_but = errno;

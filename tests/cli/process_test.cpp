@@ -154,11 +154,14 @@ TEST_F(Process, AScriptThatIsNamedLikeAnOptionIsNone) {
     ASSERT_TRUE(mkdtemp(folder));
     const auto before = std::filesystem::current_path();
     std::filesystem::current_path(folder);
-    std::filesystem::create_directory("-c");
-    std::ofstream("-c/script") << "echo \"ran $1\"\n"; // has no interpreter of its own, so /bin/sh gets it
-    chmod("-c/script", 0700);
-    ASSERT_FALSE(spawn(0, {"-c/script", "echo out"}));
-    EXPECT_EQ(wait_for(0).out, "ran echo out\n");
+    for (const std::string option : {"-c", "+e"}) {
+        std::filesystem::create_directory(option);
+        const auto script = option + "/script";
+        std::ofstream(script) << "echo \"ran $1\"\n"; // has no interpreter of its own, so /bin/sh gets it
+        chmod(script.c_str(), 0700);
+        ASSERT_FALSE(spawn(0, {script, "echo out"}));
+        EXPECT_EQ(wait_for(0).out, "ran echo out\n");
+    }
     std::filesystem::current_path(before);
     std::filesystem::remove_all(folder);
 }
