@@ -221,12 +221,13 @@ TEST(Security, TemporaryFilesHaveNoNameAndOneReader) {
         std::filesystem::create_directory(dir / "tmp");
         umask(0);
         cli_process process({"run", "-k", "1", "--", "sh", "-c",
-                             "head -c 300000 /dev/zero; while ! test -e \"$1/go\"; do sleep 0.01; done", "sh",
-                             dir.path()},
+                             "head -c 300000 /dev/zero; : >\"$1/runs\"; while ! test -e \"$1/go\"; do sleep 0.01; done",
+                             "sh", dir.path()},
                             {.input = "a\n", .environment = {{"TMPDIR", dir / "tmp"}}});
         umask(022);
         struct stat status {};
         EXPECT_TRUE(eventually([&] { return !open_file_in(dir / "tmp", process.pid(), status).empty(); }));
+        EXPECT_TRUE(eventually([&] { return std::filesystem::exists(dir / "runs"); })); // so signals are expected
         EXPECT_EQ(status.st_mode & 07777U, 0600U);
         EXPECT_EQ(status.st_nlink, 0U);
         EXPECT_TRUE(std::filesystem::is_empty(dir / "tmp"));
