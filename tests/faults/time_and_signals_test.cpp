@@ -68,6 +68,7 @@ void pass(std::chrono::milliseconds time) { // on a worker, where no signal come
 
 TEST(Fault_signals, interrupt_no_wait) {
     std::atomic<int> ran = 0;
+    std::atomic<bool> may_end = false;
     const auto before = signals.load();
     task_pool pool({.threads = 2, .lane_capacity = 1});
     const storm blows;
@@ -91,9 +92,14 @@ TEST(Fault_signals, interrupt_no_wait) {
                       .get(),
                   3);
         const auto begin = steady::now();
-        auto late = pool.async("late", [] { pass(60ms); });
+        may_end = false;
+        auto late = pool.async("late", [&] {
+            while (!may_end)
+                pass(1ms);
+        });
         EXPECT_FALSE(late.wait_for(20ms));
         EXPECT_GE(steady::now() - begin, 20ms);
+        may_end = true;
         late.wait();
         // A drain of a key, and of all.
         ASSERT_TRUE(pool.submit("full", [] { pass(10ms); }));
@@ -141,6 +147,8 @@ TEST(Fault_clock, leaps_lose_no_timer_and_run_none_twice) {
         const bool whole = co_await sleep_for(24h * 400);
         done += whole ? 1 : 100;
     }(slept)));
+    while (pool.stats().suspended_lanes == 0) // so that it sleeps from before the leaps on
+        std::this_thread::yield();
     clock->advance(-1h); // it never goes back
     clock->advance_to(manual_clock::time_point::min());
     EXPECT_EQ(clock->now(), manual_clock::time_point{});
@@ -189,8 +197,7 @@ TEST(Fault_clock, rates_and_retries_survive_a_leap) {
     EXPECT_EQ(attempts, 3);
 }
 
-// --- Too many threads, and a process that is stopped
-// --------------------------------------------------------------------
+// --- Too many threads, a process that is stopped ---------------------------------------------------------------------
 
 /// A load whose order and exclusion are checked; whether all was right.
 bool carry_a_load(unsigned threads, int jobs) {
