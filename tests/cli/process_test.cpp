@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "process.hpp"
 
+#include "cli_process.hpp"
+
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
@@ -150,10 +152,9 @@ TEST_F(Process, ScriptsWithAndWithoutAnInterpreter) {
 }
 
 TEST_F(Process, AScriptThatIsNamedLikeAnOptionIsNone) {
-    char folder[] = "/tmp/taskpool-test-XXXXXX";
-    ASSERT_TRUE(mkdtemp(folder));
+    const scratch folder;
     const auto before = std::filesystem::current_path();
-    std::filesystem::current_path(folder);
+    std::filesystem::current_path(folder.path());
     for (const std::string option : {"-c", "+e"}) {
         std::filesystem::create_directory(option);
         const auto script = option + "/script";
@@ -163,7 +164,6 @@ TEST_F(Process, AScriptThatIsNamedLikeAnOptionIsNone) {
         EXPECT_EQ(wait_for(0).out, "ran echo out\n");
     }
     std::filesystem::current_path(before);
-    std::filesystem::remove_all(folder);
 }
 
 TEST_F(Process, ACommandThatMovesIsLookedUpAgain) {

@@ -18,7 +18,7 @@
 
 #include <taskpool/taskpool.hpp>
 
-#include "../sanitizers.hpp"
+#include "../core/testing.hpp"
 
 #if !defined(TASKPOOL_TEST_SANITIZER) // the sanitizers have replaced it themselves
 namespace {
@@ -48,13 +48,6 @@ class threads_limit {
     explicit threads_limit(int count) { threads_left = count; }
     ~threads_limit() { threads_left = 1'000'000; }
 };
-
-template <class Holds>
-bool eventually(Holds holds) {
-    for (int i = 0; i < 20'000 && !holds(); ++i)
-        std::this_thread::sleep_for(1ms);
-    return holds();
-}
 
 TEST(Fault_threads, without_any_the_constructor_says_so) {
     for (int threads = 0; threads < 2; ++threads) { // none, and one that is the keeper's

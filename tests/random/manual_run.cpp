@@ -567,12 +567,10 @@ class manual_run {
             return pool_->submit_after(told_delay, name, std::move(f), how(j));
         });
         if (t.status() != expected)
-            throw mismatch(to_string(j) + ": a timer answered " + std::string(to_string_of(t.status())));
+            throw mismatch(to_string(j) + ": a timer answered " + std::string(taskpool::to_string(t.status())));
         if (t)
             timers_.emplace(j.id, std::move(t));
     }
-
-    static std::string_view to_string_of(submit_status s) { return taskpool::to_string(s); }
 
     void do_inner(const operation& o, const job& outer) {
         if (model_.stopped())
@@ -668,7 +666,7 @@ class manual_run {
     void do_limit(const operation& o, int key) {
         const auto name = name_of(key);
         if (o.how % 4 == 3) {
-            if (pool_->unlimit(name) != model_.unlimit(key, now()))
+            if (pool_->unlimit(name) != model_.unlimit(key))
                 throw mismatch("unlimit(" + name + ") is wrong");
             return;
         }
@@ -899,7 +897,7 @@ class manual_run {
             release_all();
             for (int key = 0; key < keys; ++key) {
                 pool_->unlimit(name_of(key));
-                model_.unlimit(key, now());
+                model_.unlimit(key);
             }
             for (auto& [id, t] : timers_)
                 if (job& j = model_.find(id); j.period > 0) {

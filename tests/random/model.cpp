@@ -300,7 +300,7 @@ void model::limit_key(int key, milliseconds interval, int burst, milliseconds no
     limited = next;
 }
 
-bool model::unlimit(int key, milliseconds) { return std::exchange(keys_[key].limited, std::nullopt).has_value(); }
+bool model::unlimit(int key) { return std::exchange(keys_[key].limited, std::nullopt).has_value(); }
 
 void model::release(job& held) {
     if (held.state == job_state::between && !held.backs_off)
@@ -455,12 +455,6 @@ void model::beat(job& of, milliseconds now) {
     of.missed += static_cast<std::uint64_t>(passed) - (given ? 1 : 0);
 }
 
-model::reason model::may_go_on(const job& j, milliseconds now) const {
-    if (j.wake > now)
-        return "it goes on at " + std::to_string(j.wake) + ", and now is " + std::to_string(now);
-    return {};
-}
-
 /// Why one that is the first under its keys may not start. `strictly`: for certain, as one that waits may say so that
 /// the pool takes its time.
 model::reason model::may_start(const job& j, milliseconds now, bool strictly) const {
@@ -473,10 +467,9 @@ model::reason model::may_start(const job& j, milliseconds now, bool strictly) co
                 if (other->era < j.era && (strictly || !is_dead(*other)))
                     return "a job before it waits: " + to_string(*other);
         } else if (key == barrier_key) {
-            for (const auto* list : {&state.running})
-                for (const auto* barrier : *list)
-                    if (barrier->era <= j.era)
-                        return "a barrier before it has not ended: " + to_string(*barrier);
+            for (const auto* barrier : state.running)
+                if (barrier->era <= j.era)
+                    return "a barrier before it has not ended: " + to_string(*barrier);
             for (const auto* barrier : state.waiting)
                 if (barrier->era <= j.era)
                     return "a barrier before it waits: " + to_string(*barrier);
@@ -524,8 +517,9 @@ void model::starts(job& j, milliseconds now) {
     settle(now);
     j.asked |= stopped_;
     if (j.state == job_state::between) {
-        if (const auto why = may_go_on(j, now); !why.empty())
-            fail(j, "goes on too early: " + why);
+        if (j.wake > now)
+            fail(j,
+                 "goes on too early: it goes on at " + std::to_string(j.wake) + ", and now is " + std::to_string(now));
         if (j.backs_off && !j.woken && !(stopped_ && j.must_run))
             fail(j, "is tried again though it was asked to stop");
         retries_ += std::exchange(j.backs_off, false) ? 1 : 0;

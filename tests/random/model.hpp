@@ -134,7 +134,7 @@ class model {
     bool pause(int key);
     bool resume(int key);
     void limit_key(int key, milliseconds interval, int burst, milliseconds now);
-    bool unlimit(int key, milliseconds now);
+    bool unlimit(int key);
     void release(job& held);
     void close() { closed_ = true; }
     void stop(milliseconds now);
@@ -186,7 +186,6 @@ class model {
     using reason = std::string; // why something is not allowed; empty: it is
 
     reason may_start(const job& j, milliseconds now, bool strictly) const;
-    reason may_go_on(const job& j, milliseconds now) const;
     bool is_full(int key, bool at_least) const;
     std::size_t longest(int key) const;
     std::size_t shortest(int key) const;

@@ -36,7 +36,6 @@ enum class kind { exclusive, shared, together, barrier, tagged, timed, coroutine
 struct record {
     kind what = kind::exclusive;
     std::vector<int> keys;
-    int producer = 0;
     std::uint64_t submit_began = 0;
     std::uint64_t submit_ended = 0;
     bool accepted = false;
@@ -64,7 +63,7 @@ class threads_run {
             threads.emplace_back([&, i] {
                 for (std::size_t at = 1; at < all.size(); ++at)
                     if (all[at].with / 64 % producers == i) // whose it is stays when others are left out
-                        apply(all[at], i);
+                        apply(all[at]);
             });
         for (auto& thread : threads)
             thread.join();
@@ -149,12 +148,11 @@ class threads_run {
 
     std::uint64_t next() { return counter_.fetch_add(1) + 1; }
 
-    record& make(kind what, std::vector<int> of, int producer) {
+    record& make(kind what, std::vector<int> of) {
         const std::lock_guard lock(mutex_);
         record& r = records_.emplace_back();
         r.what = what;
         r.keys = std::move(of);
-        r.producer = producer;
         return r;
     }
 
@@ -169,7 +167,7 @@ class threads_run {
         t.refused = true; // what is left here was not taken, or has been moved from
     }
 
-    void apply(const operation& o, int producer) {
+    void apply(const operation& o) {
         const int key = o.key % keys;
         const auto k = name(key);
         const job_options how{.on_stop = o.with % 4 == 0 ? stop_action::run : stop_action::discard};
@@ -177,36 +175,36 @@ class threads_run {
         case 0:
         case 1:
         case 2:
-            return submit(make(kind::exclusive, {key}, producer), [&](token& t) {
+            return submit(make(kind::exclusive, {key}), [&](token& t) {
                 return roomy_ ? pool_->submit(k, std::move(t), how) : pool_->try_submit(k, std::move(t), how);
             });
         case 3:
-            return submit(make(kind::exclusive, {key}, producer),
+            return submit(make(kind::exclusive, {key}),
                           [&](token& t) { return pool_->submit_for(k, 1ms, std::move(t), how); });
         case 4:
-            return submit(make(kind::exclusive, {key}, producer), [&](token& t) {
+            return submit(make(kind::exclusive, {key}), [&](token& t) {
                 return pool_->submit_until(k, std::chrono::steady_clock::now() + 1ms, std::move(t), how);
             });
         case 5:
         case 6:
-            return submit(make(kind::shared, {key}, producer),
+            return submit(make(kind::shared, {key}),
                           [&](token& t) { return pool_->try_submit_shared(k, std::move(t), how); });
         case 7: {
             const int other = (key + 1 + o.how % (keys - 1)) % keys;
-            return submit(make(kind::together, {key, other}, producer), [&](token& t) {
+            return submit(make(kind::together, {key, other}), [&](token& t) {
                 return pool_->try_submit_together({k, name(other)}, std::move(t), how);
             });
         }
         case 8:
-            return submit(make(kind::barrier, {}, producer),
+            return submit(make(kind::barrier, {}),
                           [&](token& t) { return pool_->try_submit_barrier(std::move(t), how); });
         case 9:
         case 10:
-            return submit(make(kind::tagged, {key}, producer), [&](token& t) {
+            return submit(make(kind::tagged, {key}), [&](token& t) {
                 return pool_->try_submit(k, tag{o.how % 2 == 0 ? "a" : "b"}, std::move(t), how);
             });
         case 11:
-            return submit(make(kind::timed, {key}, producer), [&](token& t) {
+            return submit(make(kind::timed, {key}), [&](token& t) {
                 auto later = pool_->submit_after(std::chrono::milliseconds(o.how % 3), k, std::move(t), how);
                 if (o.with % 3 == 0)
                     later.cancel();
@@ -214,7 +212,7 @@ class threads_run {
             });
         case 12:
             if (roomy_)
-                return submit(make(kind::coroutine, {key}, producer), [&](token& t) {
+                return submit(make(kind::coroutine, {key}), [&](token& t) {
                     bool accepted = false;
                     {
                         auto job = coroutine(std::move(t));
@@ -227,7 +225,7 @@ class threads_run {
             return;
         case 13:
             if (roomy_)
-                return submit(make(kind::exclusive, {key}, producer), [&](token& t) {
+                return submit(make(kind::exclusive, {key}), [&](token& t) {
                     auto result = pool_->async(k, std::move(t), how);
                     try {
                         if (result.is_ready())
