@@ -124,7 +124,7 @@ class threads_run {
                 record_->destroyed.fetch_add(1);
         }
         void operator()() const {
-            if (run_->broken_ == fault::loses_a_job && record_->submit_began % 3 == 0) {
+            if (run_->broken_ == fault::loses_a_job && record_->keys == std::vector{0}) {
                 record_->destroyed.fetch_sub(1);
                 return;
             }
@@ -347,14 +347,23 @@ TEST(Random_threads, keep_what_is_promised) {
     }
 }
 
+/// Operations of one producer for a pool that blocks, has room and is drained: what fails with them fails again.
+operations steady_operations(std::uint64_t seed) {
+    auto all = random_operations(seed);
+    for (auto& o : all)
+        o.with %= 64;
+    all.front() = {.what = static_cast<std::uint8_t>(overflow::block), .key = 0, .how = 0, .with = 1};
+    return all;
+}
+
 TEST(Random_threads, that_are_broken_are_found_and_shrunk) {
     for (const auto broken : {fault::swaps_two_jobs, fault::loses_a_job}) {
         operations failing;
         for (std::uint64_t i = 0; failing.empty() && i < 20; ++i)
-            if (const auto all = random_operations(i); !run_threads(all, broken).empty())
+            if (const auto all = steady_operations(i); !run_threads(all, broken).empty())
                 failing = all;
         ASSERT_FALSE(failing.empty());
-        EXPECT_LE(shrunk(failing, broken).size(), 5U);
+        EXPECT_LE(shrunk(failing, broken).size(), broken == fault::loses_a_job ? 2U : 3U); // with the pool's settings
     }
 }
 
