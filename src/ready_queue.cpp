@@ -52,6 +52,12 @@ lane* ready_queue::pop() noexcept {
         begin_ = (begin_ + 1) & (ring_.size() - 1);
         --buckets_;
         publish_front();
+    } else {
+        // Who takes the next lane will find it in the cache: of many keys a lane is mostly cold when its turn comes.
+        const auto* const next = reinterpret_cast<const std::byte*>(b.first);
+        sync::prefetch(next);
+        sync::prefetch(next + 64);
+        sync::prefetch(next + sizeof(lane) - 1); // lanes need not begin with a line
     }
     // relaxed: under the lock.
     assert(front_.load(std::memory_order_relaxed) == (buckets_ == 0 ? none : at(0).age)); // I-QUEUE-2

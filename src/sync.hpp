@@ -51,6 +51,13 @@ constexpr T scaled(T usual, T) noexcept {
 
 namespace taskpool::detail::sync {
 
+/// Asks for a cache line that will soon be written, and waits for nothing. Any address will do.
+inline void prefetch([[maybe_unused]] const void* address) noexcept {
+#if defined(__GNUC__)
+    __builtin_prefetch(address, 1);
+#endif
+}
+
 /// For sections of a few dozen instructions. A waiter spins briefly and then yields: the holder may have lost its
 /// processor. Not recursive.
 class spin_lock {
