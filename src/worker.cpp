@@ -360,7 +360,8 @@ bool worker::run(lane& l, job_slot& job, std::uint64_t number) noexcept {
     if (!core.destroy_job(l, job))
         count_failure(self);
     current = nullptr;
-    job_sequence.store(job_sequence.load(std::memory_order_relaxed) + 1, std::memory_order_release); // as above
+    // relaxed: who looks at more than the sequence does so while it is odd, and has acquired it then.
+    job_sequence.store(job_sequence.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
     // relaxed: whoever set it did so for this job; a late sight is mended at the next job or by the keeper.
     if (blocked.load(std::memory_order_relaxed))
         core.unblock(*this);
