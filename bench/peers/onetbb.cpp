@@ -21,8 +21,8 @@ class onetbb_peer {
     // The control counts the program's own thread, which takes no part in the arena: without it there would be one
     // worker less.
     onetbb_peer(unsigned workers, bool held)
-        : workers_(workers), control_(tbb::global_control::max_allowed_parallelism, workers + 1),
-          arena_(static_cast<int>(workers), 0), held_(held) {
+        : control_(tbb::global_control::max_allowed_parallelism, workers + 1), arena_(static_cast<int>(workers), 0),
+          held_(held) {
         held_.hold(workers, [this](auto waits) { arena_.enqueue(waits); });
     }
     void release() { held_.release(); }
@@ -56,7 +56,6 @@ class onetbb_peer {
             arena_.enqueue([this, &s] { run(s); });
     }
 
-    unsigned workers_;
     tbb::global_control control_;
     tbb::task_arena arena_;
     growing_map<strand> strands_;
