@@ -219,9 +219,10 @@ TEST(Barrier, waits_for_a_coroutine_that_keeps_its_key) {
 }
 
 TEST(Barrier, does_not_wait_for_a_coroutine_that_lends_its_key) {
+    const auto clock = std::make_shared<manual_clock>();
     gate leave;
     std::vector<std::string> order;
-    task_pool pool({.threads = 1});
+    task_pool pool({.threads = 1, .clock = clock});
     const opener opens(leave);
     pool.submit("key",
                 [&]() -> task<> {
@@ -235,7 +236,8 @@ TEST(Barrier, does_not_wait_for_a_coroutine_that_lends_its_key) {
         order.emplace_back("barrier");
     });
     EXPECT_TRUE(eventually([&] { return pool.stats().running == 1; }));
-    EXPECT_TRUE(for_a_while([&] { return pool.stats().running == 1; }, 20ms)); // it could go on now
+    clock->advance(1ms); // it could go on now
+    EXPECT_TRUE(for_a_while([&] { return pool.stats().running == 1; }, 20ms));
     leave.open();
     pool.drain();
     EXPECT_EQ(order, (std::vector<std::string>{"barrier", "coroutine"}));
