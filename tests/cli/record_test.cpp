@@ -52,10 +52,12 @@ class trickle {
         if (::pipe(ends_) != 0)
             throw std::runtime_error("no pipe");
         writer_ = std::thread([this, at_a_time] {
-            for (std::size_t at = 0; at < content_.size(); at += at_a_time) {
+            for (std::size_t at = 0; at < content_.size();) {
                 const auto part = std::string_view(content_).substr(at, at_a_time);
-                if (::write(ends_[1], part.data(), part.size()) < 0)
+                const auto written = ::write(ends_[1], part.data(), part.size());
+                if (written < 0)
                     break;
+                at += static_cast<std::size_t>(written); // a signal may have cut it short
             }
             ::close(ends_[1]);
         });

@@ -292,7 +292,8 @@ TEST(Matrix_pause, cancel_and_stop_meanwhile) {
 }
 
 TEST(Matrix_pause, suspended_coroutine_that_holds_the_key) {
-    task_pool pool({.threads = 1});
+    const auto clock = std::make_shared<manual_clock>();
+    task_pool pool({.threads = 1, .clock = clock});
     auto result = pool.spawn("key", []() -> task<int> {
         co_await sleep_for(10ms);
         co_return 1;
@@ -300,12 +301,14 @@ TEST(Matrix_pause, suspended_coroutine_that_holds_the_key) {
     EXPECT_TRUE(eventually([&] { return pool.stats().suspended_lanes == 1; }));
     pool.pause("key");
     auto next = pool.async("key", [] {});
+    clock->advance(10ms);
     EXPECT_EQ(result.get(), 1); // it has begun, so it goes on
     wait_until_resumed(pool, std::move(next));
 }
 
 TEST(Matrix_pause, suspended_coroutine_that_lends_the_key) {
-    task_pool pool({.threads = 1});
+    const auto clock = std::make_shared<manual_clock>();
+    task_pool pool({.threads = 1, .clock = clock});
     auto result = pool.spawn("key",
                              []() -> task<int> {
                                  co_await sleep_for(10ms);
@@ -314,7 +317,8 @@ TEST(Matrix_pause, suspended_coroutine_that_lends_the_key) {
                              {.while_suspended = suspension::interleave});
     EXPECT_TRUE(eventually([&] { return pool.stats().waiting == 1; }));
     pool.pause("key");
-    EXPECT_TRUE(for_a_while([&] { return !result.is_ready(); }, 40ms)); // it queues for the key like other jobs
+    clock->advance(10ms);
+    EXPECT_TRUE(for_a_while([&] { return !result.is_ready(); })); // it queues for the key like other jobs
     pool.resume("key");
     EXPECT_EQ(result.get(), 1);
     pool.drain();
