@@ -308,14 +308,16 @@ TEST(Matrix_pause, suspended_coroutine_that_holds_the_key) {
 
 TEST(Matrix_pause, suspended_coroutine_that_lends_the_key) {
     const auto clock = std::make_shared<manual_clock>();
+    std::atomic<bool> began = false;
     task_pool pool({.threads = 1, .clock = clock});
     auto result = pool.spawn("key",
-                             []() -> task<int> {
+                             [&]() -> task<int> {
+                                 began = true;
                                  co_await sleep_for(10ms);
                                  co_return 1;
                              },
                              {.while_suspended = suspension::interleave});
-    EXPECT_TRUE(eventually([&] { return pool.stats().waiting == 1; }));
+    EXPECT_TRUE(eventually([&] { return began && pool.stats().waiting == 1; }));
     pool.pause("key");
     clock->advance(10ms);
     EXPECT_TRUE(for_a_while([&] { return !result.is_ready(); })); // it queues for the key like other jobs
