@@ -221,17 +221,19 @@ TEST(Barrier, waits_for_a_coroutine_that_keeps_its_key) {
 TEST(Barrier, does_not_wait_for_a_coroutine_that_lends_its_key) {
     const auto clock = std::make_shared<manual_clock>();
     gate leave;
+    std::atomic<bool> began = false;
     std::vector<std::string> order;
     task_pool pool({.threads = 1, .clock = clock});
     const opener opens(leave);
     pool.submit("key",
                 [&]() -> task<> {
+                    began = true;
                     co_await sleep_for(1ms);
                     order.emplace_back("coroutine");
                 },
                 {.while_suspended = suspension::interleave});
-    EXPECT_TRUE(eventually([&] { return pool.stats().running == 0 && pool.stats().waiting == 1; }));
-    pool.submit_barrier([&] {
+    EXPECT_TRUE(eventually([&] { return began && pool.stats().waiting == 1; }));
+    pool.submit_barrier([&] { // while that sleeps
         leave.wait();
         order.emplace_back("barrier");
     });
