@@ -72,7 +72,7 @@ job_extras* hold(job_extras& e) noexcept {
 bool stop_requested(const running_job& job) noexcept {
     // relaxed: a request, which publishes nothing.
     return job.core.is_stopping() || job.in.cancelled.load(std::memory_order_relaxed) ||
-           (job.is_joint && is_joint_cancelled(job));
+           (job.joint != nullptr && is_cancelled(*job.joint));
 }
 std::stop_token stop_token(const running_job& job) {
     std::unique_lock lock(job.in.head_lock);

@@ -132,18 +132,18 @@ struct job_extras {
     lane* in = nullptr;
     std::uint64_t number = 0;                         // of the job
     void (*end)(job_extras& self) noexcept = nullptr; // called under no lock when the job has ended; null: no job's
-    bool interleaves = false;                         // a coroutine that lets other jobs run while it is suspended
     pool_timer* sleeps = nullptr;                     // a coroutine's timer: linked while it sleeps
     joint_job* joint = nullptr;                       // a place of this job's, of several keys
+    bool interleaves = false;                         // a coroutine that lets other jobs run while it is suspended
     // ---
-    bool detached = false;               // it is suspended so (also under the shard's lock)
-    bool resumes = false;                // its coroutine can go on, and nobody has taken it up yet
-    bool counts = true;                  // its end is that of a job
-    sync::atomic<bool> cancelled{false}; // read by the job
-    std::uint32_t holds = 0;             // a coroutine holds its lane until it is done
+    bool detached = false;   // it is suspended so (also under the shard's lock)
+    bool resumes = false;    // its coroutine can go on, and nobody has taken it up yet
+    bool counts = true;      // its end is that of a job
+    std::uint32_t holds = 0; // a coroutine holds its lane until it is done
     job_extras* next = nullptr;
     job_extras* previous = nullptr;
     std::stop_source stop{std::nostopstate}; // has a state from the first stop_token() on
+    sync::atomic<bool> cancelled{false};     // read by the job
 
     bool is_coroutine() const noexcept { return sleeps != nullptr; }
 };
@@ -212,6 +212,14 @@ struct lane {
     /// Jobs that wait, for those who look from outside and can bear a wrong answer. REQUIRES: pinned or the shard's
     /// lock.
     std::uint32_t waiting() const noexcept;
+
+    /// Whether there is room again of which a submitter is to be told, as who asks then does. REQUIRES: head_lock.
+    bool has_room_to_tell_locked(std::size_t capacity) noexcept {
+        const bool tells = room_wanted && waiting() <= capacity / 2;
+        if (tells)
+            room_wanted = false;
+        return tells;
+    }
 
     /// The oldest waiting job's slot or null. REQUIRES: head_lock.
     job_slot* front_locked() noexcept;

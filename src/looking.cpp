@@ -185,7 +185,7 @@ void pool_core::discard_job(const lane& l, job_slot& job, discard_reason why) no
         joint_job& whole = *place.joint;
         if (place.kills)
             discard_joint(l, whole, why);
-        whole.drop_reference();
+        whole.drop_references(1);
         return;
     }
     report_discard(maker.key_of(l), why);

@@ -26,6 +26,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -97,8 +98,8 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
                                   patience wait);
     void discard_joint(const lane& l, joint_job& killed, discard_reason why) noexcept;
     void end_place(joint_place& place) noexcept;
-    void expire_joint(lane& l) noexcept; // REQUIRES: the caller runs the job, in this lane
-    void end_joint(joint_job& whole, const joint_place* ran) noexcept;
+    void expire_joint(joint_job& whole) noexcept; // REQUIRES: the caller runs the job
+    std::uint32_t end_joint(joint_job& whole, const joint_place* ran) noexcept;
     bool has_joint_jobs() const noexcept {
         return has_joint_jobs_.load(std::memory_order_relaxed);
     } // see submit_together
@@ -285,6 +286,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     bool pause_locked(shard& s, lane& l) noexcept;
     void unpause_locked(shard& s, lane& l) noexcept;
     static std::optional<tick> wake_locked(shard& s, lane& l) noexcept;
+    turn begin_locked(shard& s, lane& l, job_slot& front, std::unique_lock<sync::spin_lock>& lock) noexcept;
     static void suspend_locked(lane& l) noexcept;
     struct first_barrier {
         barrier_era era;
@@ -299,6 +301,8 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     void discard_barrier(barrier_era era) noexcept;
     std::size_t busy_keys_locked(const shard& s) const noexcept;
     static joint_job* kill_current_locked(shard& s, lane& l) noexcept;
+    turn come_locked(shard& s, lane& l, job_slot& front) noexcept;
+    void release_place(joint_place& place) noexcept;
     void doubt_joint_jobs() noexcept;
     struct joint_target;
     attempt place_locked(std::span<joint_target> targets, joint_job& made, job_source& job, const job_options& how,

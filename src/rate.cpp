@@ -112,8 +112,6 @@ void rate_table::shrink() noexcept {
 
 // --- Between two jobs ------------------------------------------------------------------------------------------------
 
-static bool is_left_of_joint(job_slot& slot) noexcept { return is_joint(slot.on_stop) && is_left(place_in(slot)); }
-
 /// For the lane's worker, which is to take its next job. Without memory for a bucket a job starts all the same.
 turn pool_core::attend(lane& l) noexcept {
     shard& s = shard_of(l);
@@ -143,10 +141,9 @@ turn pool_core::attend(lane& l) noexcept {
                 return turn::others;
             }
             if ((b == nullptr && !s.rates.all_attend) || is_stopping() || front->on_stop == resumption ||
-                front->on_stop == posted || is_left_of_joint(*front)) {
+                front->on_stop == posted || (is_joint(front->on_stop) && is_left(place_in(*front)))) {
                 l.attends = attends_locked(s, l);
-                lock.release();
-                return turn::own;
+                return begin_locked(s, l, *front, lock);
             }
             if (!asks_common || version == s.rates.version) {
                 try {
@@ -168,14 +165,21 @@ turn pool_core::attend(lane& l) noexcept {
                         return turn::others;
                     }
                 }
-                lock.release();
-                return turn::own;
+                return begin_locked(s, l, *front, lock);
             }
             version = s.rates.version;
         }
         // With no lock held. It may be newer than the version says: then it is asked for again.
         common = common_pace(l);
     }
+}
+
+/// The job at the front may start, as far as its lane is concerned. REQUIRES: both locks.
+turn pool_core::begin_locked(shard& s, lane& l, job_slot& front, std::unique_lock<sync::spin_lock>& lock) noexcept {
+    const turn whose = is_joint(front.on_stop) ? come_locked(s, l, front) : turn::own;
+    if (whose == turn::own)
+        lock.release();
+    return whose;
 }
 
 /// Gives the lane up: from its worker's hands. REQUIRES: the shard's lock.

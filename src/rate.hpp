@@ -96,9 +96,11 @@ struct rate_table {
 
 /// Whose turn it is when a lane's worker asks for its next job.
 enum class turn : std::uint8_t {
+    unclear, ///< There is no job.
     own,     ///< The lane's: it is locked, and there is a job, for which there was a token if it wants one.
     others,  ///< The lane was suspended, and is the worker's no longer.
-    unclear, ///< There is no job.
+    holds,   ///< Likewise, for a job of several keys that has begun to wait for its other lanes.
+    pinned,  ///< Likewise, and it is pinned until those who wait for room in it have been told.
 };
 
 } // namespace taskpool::detail

@@ -217,8 +217,8 @@ struct task_access {
 void judge(const running_job& job, const std::shared_ptr<const retry>& policy) noexcept {
     if (job.after != verdict::none || !set_verdict(job, policy, verdict::again))
         return;
-    if (job.earlier_attempts + 1 >= policy->max_attempts || job.is_joint || stop_requested(job) || is_held(job) ||
-        !is_worth_it(*policy))
+    if (job.earlier_attempts + 1 >= policy->max_attempts || job.joint != nullptr || stop_requested(job) ||
+        is_held(job) || !is_worth_it(*policy))
         give_up(job);
 }
 

@@ -134,9 +134,7 @@ bool worker::serve_beside(lane& l, job_slot& job) noexcept {
     if (beside == nullptr)
         return false;
     const auto number = l.take_locked(job);
-    const bool lane_wanted = l.room_wanted && l.waiting() <= core.settings.lane_capacity / 2;
-    if (lane_wanted)
-        l.room_wanted = false;
+    const bool lane_wanted = l.has_room_to_tell_locked(core.settings.lane_capacity);
     l.head_lock.unlock();
     taken.add();
     // relaxed: see tell_submitters.

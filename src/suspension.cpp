@@ -124,7 +124,7 @@ void pool_core::release_hold(job_extras& e) noexcept {
         } else {
             ended = l.end_job_locked();
             s.finished_held += e.counts ? 1 : 0;
-            if (e.joint != nullptr) // its other lanes are released below: nobody waits for this one to do that
+            if (e.joint != nullptr) // before this lane is seen without it, see end_joint
                 e.joint->set_over();
         }
         if (const job_slot* const front = l.front_locked()) {

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cassert>
-#include <memory_resource>
+#include <memory>
 #include <mutex>
 #include <stdexcept>
 #include <unordered_map>
@@ -45,10 +45,10 @@ void joint_job::free() noexcept {
     ::operator delete(this);
 }
 
-void joint_job::drop_reference() noexcept {
-    assert(references.load(std::memory_order_relaxed) > 0); // I-TOGETHER-3. relaxed: one of them is the caller's.
-    // release: what this reference was used for comes before the end; pairs with the acquire of whoever drops the last.
-    if (references.fetch_sub(1, std::memory_order_acq_rel) == 1)
+void joint_job::drop_references(std::uint32_t how_many) noexcept {
+    assert(references.load(std::memory_order_relaxed) >= how_many); // I-TOGETHER-3. relaxed: they are the caller's.
+    // release: what they were used for comes before the end; pairs with the acquire of whoever drops the last.
+    if (references.fetch_sub(how_many, std::memory_order_acq_rel) == how_many)
         free();
 }
 
@@ -56,40 +56,13 @@ namespace {
 
 joint_place*& pointer_in(void* storage) noexcept { return *std::launder(reinterpret_cast<joint_place**>(storage)); }
 
-/// The place has come to its turn, and holds its lane. Whether it was the last one, and the job still wanted.
-bool arrive(joint_place& place, const running_job& job) noexcept {
-    joint_job& whole = *place.joint;
-    bool last = false;
-    bool over = false;
-    {
-        const std::lock_guard lock(whole.lock);
-        over = whole.state == joint_job::phase::over;
-        if (!over) {
-            assert(whole.state == joint_job::phase::waits && whole.missing > 0); // I-TOGETHER-2
-            place.arrived = true;
-            last = --whole.missing == 0;
-        }
-        if (last) {
-            whole.state = joint_job::phase::runs;
-            whole.runs_in = &job.in;
-        }
-    }
-    if (!over && !last)
-        return false; // from here on the place may be released, and the job be gone
-    const std::lock_guard lock(job.in.head_lock);
-    place.holds = 0; // the lane is kept by the run of the job, or no longer
-    place.runs = place.counts = last;
-    return last;
-}
-
 void run_place(void* storage, const running_job& job) {
-    joint_place& place = *pointer_in(storage);
-    if (!arrive(place, job)) {
-        pointer_in(storage) = nullptr;
+    const joint_place& place = *pointer_in(storage);
+    if (!place.runs) {
+        pointer_in(storage) = nullptr; // it is left of a job that was killed
         return;
     }
-    job.is_joint = true;
-    job.by.taken.add(); // see worker::next
+    job.joint = place.joint;
     place.joint->ops->run(place.joint->storage, job);
 }
 
@@ -116,11 +89,42 @@ bool kill(joint_place& place) noexcept {
     return true;
 }
 
-void begin_place_locked(lane& l, joint_place& place) noexcept {
-    assert(l.attends && place.in == &l && place.holds == 0);    // I-TOGETHER-1
+/// The place at the front has come to its turn: it holds the lane and waits for others, or it is the worker's (`own`)
+/// to run the job in it, to discard it, or to clear it away. REQUIRES: both locks, ownership.
+turn pool_core::come_locked(shard& s, lane& l, job_slot& front) noexcept {
+    joint_place& place = place_in(front);
+    joint_job& whole = *place.joint;
+    assert(l.attends && place.in == &l && place.holds == 0); // I-TOGETHER-1
+    bool waits = false;
+    if (!is_stopping() || runs_in_stop(front.on_stop)) {
+        const std::lock_guard lock(whole.lock);
+        if (whole.state != joint_job::phase::over) {
+            assert(whole.state == joint_job::phase::waits && whole.missing > 0); // I-TOGETHER-2
+            place.arrived = true;
+            waits = --whole.missing > 0;
+            place.runs = place.counts = !waits;
+        }
+        if (place.runs) {
+            whole.state = joint_job::phase::runs;
+            whole.runs_in = &l;
+            front.on_stop = joint_must_run; // it has begun
+        }
+    }
     place.number = l.taken.load(std::memory_order_relaxed) + 1; // under the lane's lock
-    place.holds = 1;
     l.link_locked(place);
+    if (!waits)
+        return turn::own;
+    place.holds = 1;
+    job_slot taken;
+    l.take_locked(taken);
+    l.has_job = true;
+    assert(l.state == lane_state::active);
+    suspend_locked(l);
+    ++s.suspended;
+    if (!l.has_room_to_tell_locked(settings.lane_capacity))
+        return turn::holds;
+    ++l.pins;
+    return turn::pinned;
 }
 
 bool is_left(const joint_place& place) noexcept {
@@ -128,38 +132,66 @@ bool is_left(const joint_place& place) noexcept {
     return place.joint->state == joint_job::phase::over;
 }
 
-bool is_joint_cancelled(const running_job& job) noexcept {
-    const std::lock_guard lock(job.in.head_lock);
-    const job_extras* const e = job.in.current_extras_locked();
-    return e != nullptr && stop_requested(*e);
+bool is_cancelled(const joint_job& job) noexcept {
+    return job.cancelled.load(std::memory_order_relaxed); // a request, which publishes nothing
+}
+
+/// The job in this place has ended, or what was left of it.
+void pool_core::end_place(joint_place& place) noexcept {
+    joint_job& whole = *place.joint;
+    whole.drop_references(1 + (place.runs ? end_joint(whole, &place) : 0));
+}
+
+/// The job is over, and so are the holds of its places, but for that in which it ran. How many: each had a reference.
+/// REQUIRES: no lock held.
+std::uint32_t pool_core::end_joint(joint_job& whole, const joint_place* ran) noexcept {
+    if (is_forked())
+        return 0;     // another thread may have been changing what it has
+    whole.set_over(); // so that nobody waits for one of its lanes to release another
+    std::uint32_t released = 0;
+    for (auto& place : whole.places())
+        if (&place != ran && place.arrived) { // none does any more
+            release_place(place);
+            ++released;
+        }
+    unpin(*whole.places().front().in);
+    return released;
 }
 
 /// The place holds its lane no longer.
-void pool_core::end_place(joint_place& place) noexcept {
-    if (place.runs)
-        end_joint(*place.joint, &place);
-    place.joint->drop_reference();
-}
-
-/// The job is over, and so are the holds of its places, but for that in which it ran. REQUIRES: no lock held.
-void pool_core::end_joint(joint_job& whole, const joint_place* ran) noexcept {
-    for (auto& place : whole.places())
-        if (&place != ran && place.arrived) // none does any more
-            release_hold(place);
-    unpin(*whole.places().front().in);
+void pool_core::release_place(joint_place& place) noexcept {
+    lane& l = *place.in;
+    shard& s = shard_of(l);
+    tick age = 0;
+    bool ready = false;
+    {
+        const std::lock_guard shard_lock(s.lock);
+        const std::lock_guard lock(l.head_lock);
+        assert(l.state == lane_state::suspended && place.holds == 1); // I-TOGETHER-1
+        --s.suspended;
+        l.end_job_locked();
+        const job_slot* const front = l.front_locked();
+        ready = front != nullptr;
+        if (ready) {
+            age = front->age;
+            l.state = lane_state::active;
+        } else {
+            go_idle_locked(s, l);
+        }
+    }
+    if (ready)
+        enqueue(l, age); // ours since it is active and in no queue
 }
 
 /// The job came too late: its end is not that of a job, and its tokens were not needed.
-void pool_core::expire_joint(lane& l) noexcept {
-    joint_job* whole = nullptr;
-    {
-        const std::lock_guard lock(l.head_lock);
-        job_extras& place = *l.current_extras_locked();
-        place.counts = false;
-        whole = place.joint;
-    }
-    for (auto& place : whole->places())
+void pool_core::expire_joint(joint_job& whole) noexcept {
+    for (auto& place : whole.places()) {
+        if (place.runs) {
+            const std::lock_guard lock(place.in->head_lock);
+            place.counts = false;
+        }
         give_token_back(*place.in);
+    }
 }
 
 /// Kills the job for which the lane is held while it waits for other lanes. It, or null. REQUIRES: both locks.
@@ -176,8 +208,7 @@ joint_job* pool_core::kill_current_locked(shard& s, lane& l) noexcept {
 void pool_core::discard_joint(const lane& l, joint_job& killed, discard_reason why) noexcept {
     report_discard(maker.key_of(l), why);
     destroy_callable(maker.key_of(l), killed.ops, killed.storage);
-    end_joint(killed, nullptr);
-    killed.drop_reference();
+    killed.drop_references(1 + end_joint(killed, nullptr));
 }
 
 /// For the keeper: discards a job of several keys that has come before what a coroutine waits for and waits for that.
@@ -202,9 +233,9 @@ struct pool_core::joint_target {
     shard* in;
     std::uint32_t hash;
     const key_view* key;
-    lane* l = nullptr; // or null: the same as one before
-    std::unique_ptr<chunk> more;
-    bool ready = false;
+    lane* l;     // or null: the same as one before
+    chunk* more; // or null; owned
+    bool ready;
 };
 
 namespace {
@@ -240,17 +271,21 @@ class shards_lock {
 /// shard, or that which has none of the pool's. Strong guarantee. REQUIRES: the locks of all shards.
 pool_core::attempt pool_core::place_locked(std::span<joint_target> targets, joint_job& made, job_source& job,
                                            const job_options& how, tick age, lane*& full, shard*& poor) {
-    for (auto& t : targets)
+    for (auto& t : targets) {
         t.l = nullptr;
-    // So that looking one up does not free another, which is idle.
-    struct unpins_at_end {
+        t.more = nullptr;
+    }
+    // Lanes are pinned, so that looking one up does not free another, which is idle.
+    struct at_end {
         std::span<joint_target> targets;
-        ~unpins_at_end() {
-            for (auto& t : targets)
+        ~at_end() {
+            for (auto& t : targets) {
                 if (t.l != nullptr)
                     --t.l->pins;
+                delete t.more;
+            }
         }
-    } const pinned{targets};
+    } const owned{targets};
     for (std::size_t i = 0; i < targets.size(); ++i) {
         auto& t = targets[i];
         if (t.in->closed)
@@ -281,8 +316,8 @@ pool_core::attempt pool_core::place_locked(std::span<joint_target> targets, join
         return answer;
     }
     for (auto& t : targets)
-        if (t.l != nullptr && t.l->needs_chunk_locked() && t.more == nullptr)
-            t.more = std::unique_ptr<chunk>(new chunk);
+        if (t.l != nullptr && t.l->needs_chunk_locked())
+            t.more = new chunk;
     job.accepted_in = first.l;
     job.store(job, made.storage);
     // From here on nothing fails.
@@ -300,8 +335,8 @@ pool_core::attempt pool_core::place_locked(std::span<joint_target> targets, join
     for (auto& t : targets) {
         if (t.l == nullptr)
             continue;
-        if (t.l->needs_chunk_locked())
-            t.l->add_chunk_locked(std::move(t.more));
+        if (t.more != nullptr)
+            t.l->add_chunk_locked(std::unique_ptr<chunk>(std::exchange(t.more, nullptr)));
         expect_special_locked(*t.l);
         t.l->push_locked(from, age, as_place, t.in->era);
         ++from.place;
@@ -319,13 +354,16 @@ submit_result pool_core::submit_together(std::span<const key_view> keys, job_sou
                                          patience wait) {
     if (keys.empty())
         throw std::invalid_argument("taskpool: submit_together without a key");
-    std::array<std::byte, 4 * sizeof(joint_target)> few; // NOLINT(cppcoreguidelines-pro-type-member-init): memory
-    std::pmr::monotonic_buffer_resource memory(few.data(), few.size(), std::pmr::new_delete_resource());
-    std::pmr::vector<joint_target> targets(&memory);
-    targets.reserve(keys.size());
-    for (const auto& key : keys) {
-        const auto [s, hash] = place_of(key);
-        targets.push_back({.in = &s, .hash = hash, .key = &key});
+    std::array<joint_target, 4> few;
+    std::unique_ptr<joint_target[]> many; // NOLINT(cppcoreguidelines-avoid-c-arrays): a vector would be filled twice
+    std::span<joint_target> targets(few.data(), std::min(keys.size(), few.size()));
+    if (keys.size() > few.size()) {
+        many = std::make_unique_for_overwrite<joint_target[]>(keys.size()); // NOLINT(cppcoreguidelines-avoid-c-arrays)
+        targets = {many.get(), keys.size()};
+    }
+    for (std::size_t i = 0; i < keys.size(); ++i) {
+        const auto [s, hash] = place_of(keys[i]);
+        targets[i] = {.in = &s, .hash = hash, .key = &keys[i], .l = nullptr, .more = nullptr, .ready = false};
     }
     std::sort(targets.begin(), targets.end(),
               [](const auto& a, const auto& b) { return a.in != b.in ? a.in < b.in : a.hash < b.hash; });
@@ -394,7 +432,7 @@ class lanes_before {
   public:
     ~lanes_before() {
         for (joint_job* const whole : known_)
-            whole->drop_reference();
+            whole->drop_references(1);
     }
 
     /// Those before the first slot of the lane's queue for which `ends` says so, or that a worker has taken.

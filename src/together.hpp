@@ -11,8 +11,9 @@
 // by whoever begins or kills it.
 //
 //   I-TOGETHER-1  A place is in its lane's queue until a worker takes it; from then on it is the extras of its lane's
-//                 current job, with a hold, until the job has ended or was killed. So under the lane's lock it is
-//                 found in one of them. A lane that has one attends, so that others pay nothing for that.
+//                 current job, until the job has ended or was killed. So under the lane's lock it is found in one of
+//                 them. A lane that has one attends, so that others pay nothing for that. One that arrives and is not
+//                 the last suspends its lane in the same instant, with a hold.
 //   I-TOGETHER-2  `state` leaves `waits` once, under `lock`: by the last place that arrives, or by who kills it. The
 //                 lane of the first place is pinned until the job is over: a future of the job names it.
 //   I-TOGETHER-3  Each place has a reference, from the submit until it has done its part, and so has who kills the job;
@@ -30,7 +31,7 @@
 namespace taskpool::detail {
 
 struct joint_place : job_extras {
-    bool arrived = false; // under the job's lock: its worker has said so, and may be gone
+    bool arrived = false; // under the job's lock: it holds its lane, or the job runs there
     bool runs = false;    // the job, in its lane
     bool kills = false;   // its discard is the job's; of who discards it
 };
@@ -46,7 +47,7 @@ struct joint_job {
         const std::lock_guard guard(lock);
         state = phase::over;
     }
-    void drop_reference() noexcept;
+    void drop_references(std::uint32_t how_many) noexcept;
     void free() noexcept;
 
     // --- Constant once it is in its lanes, but for the callable, which belongs to who runs or kills the job
@@ -87,13 +88,10 @@ class all_shards_lock {
     const pool_core& core_;
 };
 
-/// The worker is about to take the place out of its lane's queue. REQUIRES: the lane's lock.
-void begin_place_locked(lane& l, joint_place& place) noexcept;
-
 /// Whether the place is left of a job that was killed. REQUIRES: the lane's lock, or the place is the caller's.
 bool is_left(const joint_place& place) noexcept;
 
-/// Whether the key of another place was cancelled. REQUIRES: called by the job's thread, or while it runs.
-bool is_joint_cancelled(const running_job& job) noexcept;
+/// Whether one of its keys was cancelled. REQUIRES: called by the job's thread, or while it runs.
+bool is_cancelled(const joint_job& job) noexcept;
 
 } // namespace taskpool::detail

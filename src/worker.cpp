@@ -167,9 +167,10 @@ bool worker::serve_once(lane& l, bool even_before_older) noexcept {
             ran = run(l, job, number);
         }
     }
-    core.workers_at.set_surplus(1);
-    if (!ran || end_job(l))
+    if (!ran || end_job(l)) {
+        core.workers_at.set_surplus(1); // not before the job has ended: that may drive the pool, too
         next(l, job, number);
+    }
     return true;
 }
 
@@ -236,27 +237,28 @@ bool worker::next(lane& l, job_slot& job, std::uint64_t& number) noexcept {
         }
         if (l.attends) [[unlikely]] {
             l.head_lock.unlock();
-            if (const turn whose = core.attend(l); whose == turn::others)
-                return false;
-            else if (whose == turn::unclear)
+            const turn whose = core.attend(l);
+            if (whose == turn::unclear)
                 continue;
+            if (whose == turn::pinned) {
+                tell_submitters(l, true, false);
+                core.unpin(l);
+            }
+            if (whose != turn::own) {
+                ran_beside_ |= whose >= turn::holds;
+                return false;
+            }
             job_slot& next = *l.front_locked();
             assert(is_shared(next.on_stop) || shares_of_locked(l) == nullptr || core.is_stopping()); // I-SHARED-2
             if (is_shared(next.on_stop) && serve_beside(l, job))
                 return false;
-            if (is_joint(next.on_stop)) {
-                begin_place_locked(l, place_in(next));
-                taken.add(-1ULL); // it is counted where its job begins
-            }
+            if (is_joint(next.on_stop) && !place_in(next).runs)
+                taken.add(-1ULL); // it is not counted
         }
         number = l.take_locked(job);
         assert(!l.has_job); // I-LANE-2
         l.has_job = true;
-        bool lane_wanted = false;
-        if (l.room_wanted && l.waiting() <= core.settings.lane_capacity / 2) {
-            l.room_wanted = false;
-            lane_wanted = true;
-        }
+        const bool lane_wanted = l.has_room_to_tell_locked(core.settings.lane_capacity);
         l.head_lock.unlock();
         taken.add();
         // relaxed: see tell_submitters.
@@ -370,7 +372,7 @@ bool worker::run(lane& l, job_slot& job, std::uint64_t number) noexcept {
     const tick end = core.clock.now();
     run_times[bucket_of(end - start)].add();
     if (--until_sample_ == 0)
-        sample(l, end);
+        sample(self, end);
     return true;
 }
 
@@ -388,9 +390,9 @@ bool worker::settle(running_job& self) noexcept {
     current = &self; // what the policy owns ends as a part of the job
     delete std::exchange(self.policy, nullptr);
     current = nullptr;
-    if (self.after == verdict::late && self.is_joint) {
+    if (self.after == verdict::late && self.joint != nullptr) {
         expired.add();
-        core.expire_joint(self.in);
+        core.expire_joint(*self.joint);
         return false;
     }
     if (self.after == verdict::late) {
@@ -412,14 +414,19 @@ bool worker::settle(running_job& self) noexcept {
     return false;
 }
 
-/// Counts the lane's key among the hot ones, after a random number of jobs so that no pattern hides from it.
-void worker::sample(const lane& l, tick now) noexcept {
+/// Counts the job's keys among the hot ones, after a random number of jobs so that no pattern hides from it.
+void worker::sample(const running_job& job, tick now) noexcept {
     random_ ^= random_ << 13; // xorshift64, Marsaglia 2003
     random_ ^= random_ >> 7;
     random_ ^= random_ << 17;
     until_sample_ = 1 + static_cast<std::uint32_t>(random_ % 63); // 32 on average
-    if (&l != &core.barrier->own)
-        core.hottest.count(core.maker.key_of(l), 32, now);
+    const auto count = [&](const lane& l) { core.hottest.count(core.maker.key_of(l), 32, now); };
+    if (job.joint != nullptr) {
+        for (const auto& place : job.joint->places())
+            count(*place.in);
+    } else if (&job.in != &core.barrier->own) {
+        count(job.in);
+    }
 }
 
 } // namespace taskpool::detail

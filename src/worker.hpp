@@ -31,7 +31,7 @@ struct running_job {
     mutable bool failed = false;
     mutable verdict after = verdict::none; // of this attempt
     mutable bool has_future = false;       // said by one that has thrown
-    mutable bool is_joint = false;         // a job of several keys (together.hpp)
+    mutable joint_job* joint = nullptr;    // it is this one, of several keys (together.hpp)
     std::uint32_t earlier_attempts = 0;
 };
 
@@ -107,7 +107,7 @@ struct worker {
     void fail(job_slot& job, running_job& self) noexcept;
     bool settle(running_job& self) noexcept;
     void tell_submitters(lane& l, bool lane_wanted, bool pool_wanted) noexcept;
-    void sample(const lane& l, tick now) noexcept;
+    void sample(const running_job& job, tick now) noexcept;
 
     // --- The worker's thread only
     bool searching_ = false;

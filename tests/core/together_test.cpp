@@ -76,6 +76,45 @@ TEST(Together, a_key_that_is_named_twice_counts_once) {
     EXPECT_EQ(ran, 2);
 }
 
+TEST(Together, a_place_may_come_to_its_turn_while_another_job_ends) {
+    struct driver {
+        manual_pool* pool;
+        explicit driver(manual_pool& of) : pool(&of) {}
+        driver(driver&& other) noexcept : pool(std::exchange(other.pool, nullptr)) {}
+        driver& operator=(driver&&) = delete;
+        ~driver() {
+            if (pool != nullptr)
+                pool->step(); // "a" is held from then on
+        }
+    };
+    manual_pool pool;
+    strings ran;
+    const auto coroutine = [&](driver) -> task<> { // NOLINT(cppcoreguidelines-avoid-capturing-lambda-coroutines)
+        ran.emplace_back("coroutine");
+        co_return;
+    };
+    (void)pool.spawn("key", coroutine(driver(pool)));
+    pool.submit("key", [&] { ran.emplace_back("next"); });
+    pool.submit_together({"a", "b"}, [&] { ran.emplace_back("both"); });
+    pool.drain();
+    EXPECT_EQ(ran, (strings{"coroutine", "next", "both"}));
+    EXPECT_EQ(pool.stats().finished, 3U);
+}
+
+TEST(Together, is_one_job_in_the_histograms_and_one_of_each_of_its_keys) {
+    constexpr int jobs = 2'000;
+    task_pool pool({.threads = 2});
+    for (int i = 0; i < jobs; ++i)
+        pool.submit_together({"a", "b", "c"}, [] {});
+    pool.drain();
+    EXPECT_EQ(pool.stats().wait_time.total(), std::uint64_t{jobs});
+    EXPECT_EQ(pool.stats().run_time.total(), std::uint64_t{jobs});
+    const auto hottest = pool.hottest_keys(4);
+    ASSERT_EQ(hottest.size(), 3U);
+    for (const auto& key : hottest)
+        EXPECT_GT(key.jobs, std::uint64_t{jobs} / 4); // an estimate
+}
+
 TEST(Together, two_literals_in_braces_are_two_keys) {
     manual_pool pool;
     pool.submit_together({"a", "b"}, [] {});
