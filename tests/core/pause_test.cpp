@@ -320,7 +320,7 @@ TEST(Matrix_pause, suspended_coroutine_that_lends_the_key) {
     EXPECT_TRUE(eventually([&] { return began && pool.stats().waiting == 1; }));
     pool.pause("key");
     clock->advance(10ms);
-    EXPECT_TRUE(for_a_while([&] { return !result.is_ready(); })); // it queues for the key like other jobs
+    EXPECT_TRUE(for_a_while([&] { return !result.is_ready(); }, 40ms)); // it queues for the key like other jobs
     pool.resume("key");
     EXPECT_EQ(result.get(), 1);
     pool.drain();
