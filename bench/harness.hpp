@@ -5,6 +5,7 @@
 
 #include <array>
 #include <atomic>
+#include <bit>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -18,17 +19,24 @@ namespace bench {
 
 using clock = std::chrono::steady_clock;
 
-/// The text of a key: "user-" and six places, 11 bytes, made in a few nanoseconds.
+/// The text of a key: "user-" and six digits to the base of 32, 11 bytes. Made of whole words in a few nanoseconds: of
+/// bytes that were stored one by one, the first look at eight of them at once (each hash function's) waits until the
+/// last is in the cache.
 class key_text {
   public:
     explicit key_text(std::uint32_t key) noexcept {
-        for (std::size_t place = text_.size(); place-- > 5; key >>= 5)
-            text_[place] = "0123456789abcdefghijklmnopqrstuv"[key & 31];
+        std::uint64_t digits = 0; // one in each byte, the first one lowest
+        for (int i = 0; i < 6; ++i, key >>= 5)
+            digits = digits << 8 | (key & 31);
+        const auto letters = (digits + 0x76'76'76'76'76'76) >> 7 & 0x01'01'01'01'01'01; // 1 where a digit is over 9
+        const auto text = digits + 0x30'30'30'30'30'30 + letters * ('a' - '0' - 10);
+        words_ = {0x2D'72'65'73'75 | text << 40, text >> 24}; // "user-"
     }
-    operator std::string_view() const noexcept { return {text_.data(), text_.size()}; }
+    operator std::string_view() const noexcept { return {reinterpret_cast<const char*>(words_.data()), 11}; }
 
   private:
-    std::array<char, 11> text_{'u', 's', 'e', 'r', '-'};
+    static_assert(std::endian::native == std::endian::little);
+    std::array<std::uint64_t, 2> words_;
 };
 
 // --- Verification ---------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/binary"
 	"os"
 	"runtime/debug"
 	"strconv"
@@ -12,14 +13,19 @@ import (
 	"time"
 )
 
-// keyText gives "user-" and six places, as harness.hpp does.
+// keyText gives "user-" and six digits, of whole words, as harness.hpp does.
 func keyText(key uint32) string {
-	text := [11]byte{'u', 's', 'e', 'r', '-'}
-	for place := 10; place >= 5; place-- {
-		text[place] = "0123456789abcdefghijklmnopqrstuv"[key&31]
+	var digits uint64
+	for i := 0; i < 6; i++ {
+		digits = digits<<8 | uint64(key&31)
 		key >>= 5
 	}
-	return string(text[:])
+	letters := (digits + 0x767676767676) >> 7 & 0x010101010101
+	chars := digits + 0x303030303030 + letters*('a'-'0'-10)
+	var text [16]byte
+	binary.LittleEndian.PutUint64(text[:8], 0x2D72657375|chars<<40) // "user-"
+	binary.LittleEndian.PutUint64(text[8:], chars>>24)
+	return string(text[:11])
 }
 
 // ledger is what the jobs of each key have done; see harness.hpp. Loads and stores are atomic but not one step, so that
