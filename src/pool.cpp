@@ -190,10 +190,13 @@ void pool_core::close() noexcept {
 
 /// Everything of stop() that does not wait. REQUIRES: lifecycle_.
 void pool_core::begin_stop() noexcept {
-    // relaxed: a request; what must not be missed goes through the shards' locks below.
-    if (stopping.exchange(true, std::memory_order_relaxed))
+    if (is_stopping())
         return;
     close();
+    // After that, so that a job which sees it finds every shard closed: it submits to none that is not. relaxed: had it
+    // locked a shard before that was closed, its look would have happened before this store. What must not be missed
+    // goes through the shards' locks below.
+    stopping.store(true, std::memory_order_relaxed);
     for (auto& s : shards) {
         s.lock.lock();
         s.frozen = true;
