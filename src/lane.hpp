@@ -200,7 +200,7 @@ struct lane {
     chunk* head = nullptr;
     job_extras* extras = nullptr;
 
-    // The stored key follows, aligned as its type wants.
+    // The stored key lies before it (lane_table.hpp).
 
     /// Makes room for a slot and lets `source` fill it. Strong guarantee: when it throws, nothing has changed.
     /// REQUIRES: the shard's lock; room (waiting_locked). The state is the caller's to see to.

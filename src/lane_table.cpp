@@ -8,25 +8,25 @@
 
 namespace taskpool::detail {
 
+namespace {
+constexpr std::size_t most_places_for_idle_ones = 1024; // of a shard: with 64 some 10 MiB, until the keeper comes
+}
+
 template <class Construct>
-lane* lane_maker::make(std::uint16_t shard, std::size_t before, Construct construct_key) const {
-    const auto size = padded(before) + key_offset_ + keys.size;
-    void* const memory = alignment_ <= __STDCPP_DEFAULT_NEW_ALIGNMENT__
-                             ? ::operator new(size)
-                             : ::operator new(size, std::align_val_t(alignment_));
-    // NOLINTNEXTLINE(clang-analyzer-cplusplus.NewDeleteLeaks): free() finds it again, before the lane
-    lane* const l = new (static_cast<std::byte*>(memory) + padded(before)) lane;
-    l->shard = shard;
+lane* lane_maker::make(std::uint16_t shard, std::size_t behind, Construct construct_key) const {
+    const auto size = key_room_ + sizeof(lane) + behind;
+    void* const block = alignment_ <= __STDCPP_DEFAULT_NEW_ALIGNMENT__
+                            ? ::operator new(size)
+                            : ::operator new(size, std::align_val_t(alignment_));
     try {
-        construct_key(key_of(*l));
+        construct_key(block);
     } catch (...) {
-        l->~lane();
-        if (alignment_ <= __STDCPP_DEFAULT_NEW_ALIGNMENT__)
-            ::operator delete(memory);
-        else
-            ::operator delete(memory, std::align_val_t(alignment_));
+        free_block(block);
         throw;
     }
+    // NOLINTNEXTLINE(clang-analyzer-cplusplus.NewDeleteLeaks): free() finds it again, before the lane
+    lane* const l = new (static_cast<std::byte*>(block) + key_room_) lane;
+    l->shard = shard;
     return l;
 }
 
@@ -34,26 +34,30 @@ lane* lane_maker::make(const key_view& key, std::uint16_t shard) const {
     return make(shard, 0, [&](void* at) { keys.construct(at, key.view); });
 }
 
-lane* lane_maker::make_beside(const lane& of, std::size_t before) const {
-    return make(of.shard, before, [&](void* at) { keys.copy(at, key_of(of)); });
+lane* lane_maker::make_beside(const lane& of, std::size_t behind) const {
+    return make(of.shard, behind, [&](void* at) { keys.copy(at, key_of(of)); });
 }
 
 lane* lane_maker::make_without_key(std::uint16_t shard) const {
     return make(shard, 0, [](void*) {});
 }
 
-void lane_maker::free(lane* l, std::size_t before) const noexcept {
+void lane_maker::free(lane* l) const noexcept {
     keys.destroy(key_of(*l));
-    free_memory(l, before);
+    free_without_key(l);
 }
 
-void lane_maker::free_memory(lane* l, std::size_t before) const noexcept {
+void lane_maker::free_without_key(lane* l) const noexcept {
+    void* const block = key_of(*l);
     l->~lane();
-    void* const memory = reinterpret_cast<std::byte*>(l) - padded(before);
+    free_block(block);
+}
+
+void lane_maker::free_block(void* block) const noexcept {
     if (alignment_ <= __STDCPP_DEFAULT_NEW_ALIGNMENT__)
-        ::operator delete(memory);
+        ::operator delete(block);
     else
-        ::operator delete(memory, std::align_val_t(alignment_));
+        ::operator delete(block, std::align_val_t(alignment_));
 }
 
 lane_table::~lane_table() {
@@ -72,11 +76,15 @@ lane* lane_table::find_locked(const key_view& key, std::uint32_t hash) const {
 }
 
 lane& lane_table::find_or_make_locked(const key_view& key, std::uint32_t hash, std::uint16_t shard) {
-    if (lane* const l = find_locked(key, hash))
+    if (lane* const l = find_locked(key, hash)) {
+        if (l->state == lane_state::idle && l != last_made_) // not by who looks again, for the one that he has made
+            idle_ones_return_ = true;
         return *l;
+    }
     if (lanes_.empty() || (used_ + 1) * 8 > lanes_.size() * 7)
         make_room();
     lane* const l = maker_->make(key, shard);
+    last_made_ = l;
     l->attends = new_ones_attend_; // nobody else knows it yet
     insert(l, hash);
     return *l;
@@ -125,7 +133,8 @@ void lane_table::resize(std::size_t places) {
 }
 
 void lane_table::make_room() {
-    if (!lanes_.empty()) {
+    const bool keeps_idle_ones = std::exchange(idle_ones_return_, false) && lanes_.size() < most_places_for_idle_ones;
+    if (!lanes_.empty() && !keeps_idle_ones) {
         sweep_at_ = 0;
         const auto places = lanes_.size();
         sweep_locked(places);

@@ -3,13 +3,16 @@
 //
 // An open-addressing table with linear probing (and deletion by shifting back, Knuth vol. 3, 6.4, algorithm R), kept at
 // most 7/8 full. Hashes lie beside the pointers, so that probing touches a lane only when its hash is the right one.
-// Nobody frees a lane when it goes idle: it may be wanted again at once. Idle lanes are swept when the table would have
-// to grow, and by the keeper in passing, so that a key is forgotten within about a second (G7).
+// Nobody frees a lane when it goes idle: it may be wanted again at once. Idle lanes are swept by the keeper in passing,
+// so that a key is forgotten within about a second (G7), and when the table would have to grow. But if idle ones have
+// been found again since it was last full, its keys come and go, and it grows all the same, up to some places: else the
+// same lanes would be freed and made over and over. Keys that only pass through take no room.
 //
 //   I-TABLE-1  Every lane of the shard is in the table exactly once, reachable from its hash's place without a gap.
 //   I-TABLE-2  A lane is freed only in sweep_locked and in the destructor.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -20,41 +23,34 @@
 
 namespace taskpool::detail {
 
-/// Where lanes come from: each with its key behind it, in one block.
+/// Where lanes come from: each with its key before it, in one block. So the key shares cache lines with the tail, which
+/// who looks it up goes on to, and not with the head, which a worker writes meanwhile.
 class lane_maker {
   public:
     lane_maker(const key_type& type, std::shared_ptr<const void> key_functions)
-        : keys(type), functions(std::move(key_functions)),
-          key_offset_((sizeof(lane) + type.alignment - 1) / type.alignment * type.alignment),
-          alignment_(type.alignment > alignof(lane) ? type.alignment : alignof(lane)) {}
+        : keys(type), functions(std::move(key_functions)), alignment_(std::max(type.alignment, alignof(lane))),
+          key_room_((type.size + alignment_ - 1) / alignment_ * alignment_) {}
 
     lane* make(const key_view& key, std::uint16_t shard) const; // throws what copying the key throws, std::bad_alloc
-    void free(lane* l) const noexcept { free(l, 0); }
-
-    /// The same for a lane with a copy of another one's key, and at least so many bytes before it for its maker's use.
-    lane* make_beside(const lane& of, std::size_t before) const;
-    void free(lane* l, std::size_t before) const noexcept;
+    /// The same for a lane with a copy of another one's key, and so many bytes behind it for its maker's use.
+    lane* make_beside(const lane& of, std::size_t behind) const;
+    void free(lane* l) const noexcept;
     /// The same without a key, where that would lie.
     lane* make_without_key(std::uint16_t shard) const;
-    void free_without_key(lane* l) const noexcept { free_memory(l, 0); }
-    void* key_of(lane& l) const noexcept { return reinterpret_cast<std::byte*>(&l) + key_offset_; }
-    const void* key_of(const lane& l) const noexcept { return reinterpret_cast<const std::byte*>(&l) + key_offset_; }
+    void free_without_key(lane* l) const noexcept;
+    void* key_of(lane& l) const noexcept { return reinterpret_cast<std::byte*>(&l) - key_room_; }
+    const void* key_of(const lane& l) const noexcept { return reinterpret_cast<const std::byte*>(&l) - key_room_; }
 
     const key_type& keys;
     const std::shared_ptr<const void> functions;
 
   private:
-    /// What comes before a lane, so that it is aligned.
-    std::size_t padded(std::size_t before) const noexcept {
-        return (before + alignment_ - 1) / alignment_ * alignment_;
-    }
     template <class Construct>
-    lane* make(std::uint16_t shard, std::size_t before, Construct construct_key) const;
+    lane* make(std::uint16_t shard, std::size_t behind, Construct construct_key) const;
+    void free_block(void* block) const noexcept;
 
-    void free_memory(lane* l, std::size_t before) const noexcept;
-
-    const std::size_t key_offset_;
     const std::size_t alignment_;
+    const std::size_t key_room_; // with what aligns the lane
 };
 
 class lane_table {
@@ -104,6 +100,8 @@ class lane_table {
     std::size_t sweep_at_ = 0;
     std::uint64_t changes_ = 0;
     bool new_ones_attend_ = false;
+    bool idle_ones_return_ = false;   // some were found since the table was last full
+    const lane* last_made_ = nullptr; // may be gone
 };
 
 } // namespace taskpool::detail

@@ -198,7 +198,7 @@ void pool_core::end_share_locked(shard& s, lane& beside) noexcept {
     }
     assert(!beside.has_job && beside.extras == &ended); // I-SHARED-4
     ended.~share();
-    maker.free(&beside, sizeof(share));
+    maker.free(&beside);
     if (ready)
         enqueue(l, *ready); // ours since it is active and in no queue
 }

@@ -38,7 +38,7 @@
 
 namespace taskpool::detail {
 
-/// What a lane beside another one has; before it in memory, and the last in its list of extras, so that it goes idle by
+/// What a lane beside another one has; behind it in memory, and the last in its list of extras, so that it goes idle by
 /// end_share_locked().
 struct share : job_extras {
     explicit share(lane& of_key) noexcept;
@@ -47,14 +47,11 @@ struct share : job_extras {
     share* next_share = nullptr;
     share* previous_share = nullptr;
 
-    lane& own_lane() noexcept { return *reinterpret_cast<lane*>(reinterpret_cast<std::byte*>(this) + sizeof(share)); }
-    static share& of(lane& beside) noexcept {
-        return *reinterpret_cast<share*>(reinterpret_cast<std::byte*>(&beside) - sizeof(share));
-    }
-    static const share& of(const lane& beside) noexcept {
-        return *reinterpret_cast<const share*>(reinterpret_cast<const std::byte*>(&beside) - sizeof(share));
-    }
+    lane& own_lane() noexcept { return reinterpret_cast<lane*>(this)[-1]; }
+    static share& of(lane& beside) noexcept { return *reinterpret_cast<share*>(&beside + 1); }
+    static const share& of(const lane& beside) noexcept { return *reinterpret_cast<const share*>(&beside + 1); }
 };
+static_assert(sizeof(lane) % alignof(share) == 0);
 
 /// What runs beside a lane.
 struct share_group : job_extras {

@@ -65,6 +65,41 @@ TEST_F(Lane_table, growing_sweeps_first_so_that_passing_keys_take_no_room) {
     EXPECT_LE(table_.places_locked().size(), 16U);
 }
 
+TEST_F(Lane_table, grows_for_idle_keys_that_come_again_up_to_a_bound) {
+    const auto name = [](int i) { return "key-" + std::to_string(i); };
+    const auto hash = [](int i) { return static_cast<std::uint32_t>(i) * 2'654'435'761U; };
+    std::minstd_rand random(5);
+    const auto come_and_go = [&](int keys) {
+        for (int step = 0; step < 100 * keys; ++step) {
+            const auto i = static_cast<int>(random() % static_cast<unsigned>(keys));
+            make(name(i), hash(i));
+        }
+    };
+    come_and_go(300);
+    EXPECT_EQ(table_.size_locked(), 300U); // all of them have a lane
+    const lane* const first = find(name(0), hash(0));
+    ASSERT_NE(first, nullptr);
+    come_and_go(300);
+    EXPECT_EQ(find(name(0), hash(0)), first);
+    come_and_go(3'000);
+    EXPECT_EQ(table_.places_locked().size(), 1'024U);
+    for (int rounds = 0; rounds < 2; ++rounds) { // the first one goes on where the last sweep was
+        while (table_.sweep_locked(512) > 0) {
+        }
+    }
+    EXPECT_EQ(table_.size_locked(), 0U);
+    EXPECT_EQ(table_.places_locked().size(), 8U);
+}
+
+TEST_F(Lane_table, who_looks_again_for_a_lane_that_he_has_made_makes_no_room) {
+    for (int i = 0; i < 10'000; ++i) {
+        const auto key = "passing-" + std::to_string(i);
+        const auto hash = static_cast<std::uint32_t>(i) * 2'654'435'761U;
+        EXPECT_EQ(&make(key, hash), &make(key, hash));
+    }
+    EXPECT_LE(table_.places_locked().size(), 16U);
+}
+
 TEST_F(Lane_table, shrinks_when_it_was_swept) {
     for (int i = 0; i < 10'000; ++i)
         make("key-" + std::to_string(i), static_cast<std::uint32_t>(i) * 2'654'435'761U).pins = 1;
