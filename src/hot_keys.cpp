@@ -30,13 +30,13 @@ void hot_keys::count(const void* stored_key, std::uint64_t jobs, tick now) noexc
             return;
         const auto* const functions = maker_.functions.get();
         const auto hash = keys.hash(functions, stored_key);
-        const auto end = counters_.begin() + static_cast<std::ptrdiff_t>(used_);
-        const auto known = std::find_if(counters_.begin(), end, [&](const counter& c) {
-            return c.hash == hash && keys.same(functions, c.key, stored_key);
-        });
-        if (known != end) {
-            known->jobs += jobs;
-            return;
+        const auto tag = static_cast<std::uint32_t>(hash);
+        for (std::size_t i = 0; i < used_; ++i) {
+            auto& c = counters_[i];
+            if (tags_[i] == tag && c.hash == hash && keys.same(functions, c.key, stored_key)) {
+                c.jobs += jobs;
+                return;
+            }
         }
         void* const key = ::operator new(keys.size, std::align_val_t(keys.alignment));
         try {
@@ -46,16 +46,34 @@ void hot_keys::count(const void* stored_key, std::uint64_t jobs, tick now) noexc
             throw;
         }
         if (used_ < capacity) {
+            tags_[used_] = tag;
             counters_[used_++] = {key, hash, jobs, 0};
             return;
         }
         // The key with the lowest count makes way, and leaves its count behind as the newcomer's error.
-        const auto lowest = std::min_element(counters_.begin(), counters_.end(),
-                                             [](const counter& a, const counter& b) { return a.jobs < b.jobs; });
-        free_key(lowest->key);
-        *lowest = {key, hash, lowest->jobs + jobs, lowest->jobs};
+        const auto lowest = find_lowest();
+        auto& c = counters_[lowest];
+        free_key(c.key);
+        tags_[lowest] = tag;
+        c = {key, hash, c.jobs + jobs, c.jobs};
     } catch (...) { // NOLINT(bugprone-empty-catch): a sample is not worth an error
     }
+}
+
+std::size_t hot_keys::find_lowest() noexcept {
+    const auto is_lowest = [&] { return counters_[lowest_at_].jobs <= lowest_; };
+    const auto go_round = [&] {
+        for (std::size_t steps = 0; steps < capacity && !is_lowest(); ++steps)
+            lowest_at_ = (lowest_at_ + 1) % capacity;
+        return is_lowest();
+    };
+    if (!go_round()) {
+        lowest_ = std::min_element(counters_.begin(), counters_.end(), [](const counter& a, const counter& b) {
+                      return a.jobs < b.jobs;
+                  })->jobs;
+        go_round();
+    }
+    return lowest_at_;
 }
 
 void hot_keys::halve() noexcept {
@@ -67,10 +85,13 @@ void hot_keys::halve() noexcept {
         c.error /= 2;
         if (c.jobs == 0)
             free_key(c.key);
-        else
-            counters_[kept++] = c;
+        else {
+            counters_[kept] = c;
+            tags_[kept++] = tags_[i];
+        }
     }
     used_ = kept;
+    lowest_ = 0;
 }
 
 void hot_keys::visit(std::size_t most, key_visitor visitor) const {

@@ -38,13 +38,18 @@ class hot_keys {
         std::uint64_t error; // the count that was here when the key came: at most so much of `jobs` is not its own
     };
     void halve() noexcept;
+    /// Where the lowest count is. REQUIRES: all counters are used.
+    std::size_t find_lowest() noexcept;
     void free_key(void* key) noexcept;
 
     const lane_maker& maker_;
     mutable sync::mutex mutex_;
     // Under mutex_:
     std::array<counter, capacity> counters_{};
+    std::array<std::uint32_t, capacity> tags_{}; // a part of each one's hash, to find it by
     std::size_t used_ = 0;
+    std::uint64_t lowest_ = 0;  // no count is lower while all are used
+    std::size_t lowest_at_ = 0; // from here on it is looked for, so that all of one count are found one after another
     tick halved_ = 0;
 };
 
