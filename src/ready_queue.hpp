@@ -2,9 +2,10 @@
 // The ready lanes of one home, by the age of their next job (G4). Any worker may take from it; one that serves this
 // home looks here first.
 //
-// Lanes of one tick form a *bucket*, a list through lane::next_ready in order of arrival; the buckets lie in a ring,
-// oldest first. A lane that comes to have work goes to the last bucket; one that is put back with older work goes where
-// its tick belongs. There are as many buckets as different ticks wait, so a few thousand even with seconds of backlog.
+// Lanes of one tick form a *bucket*, a list through lane::next_ready in order of arrival. The oldest bucket, often the
+// only one, lies in the queue's own cache line, which moves between cores for each lane; later ones lie in a ring. A
+// lane that comes to have work goes to the last bucket; one that is put back with older work goes where its tick
+// belongs. There are as many buckets as different ticks wait, so a few thousand even with seconds of backlog.
 //
 //   I-QUEUE-1  Ticks of the buckets strictly increase from front to back, and none is empty.
 //   I-QUEUE-2  `front_` tells the front's tick whenever the lock is free.
@@ -69,6 +70,7 @@ class alignas(64) ready_queue {
     };
     static constexpr std::uint64_t none = std::uint64_t{1} << 32;
 
+    static void append(bucket& to, lane& l, tick since) noexcept;
     bucket& at(std::size_t i) noexcept { return ring_[(begin_ + i) & (ring_.size() - 1)]; }
     const bucket& at(std::size_t i) const noexcept { return ring_[(begin_ + i) & (ring_.size() - 1)]; }
     void insert_bucket(std::size_t place, const bucket& added) noexcept;
@@ -78,20 +80,25 @@ class alignas(64) ready_queue {
     mutable sync::spin_lock lock_;
     sync::atomic<std::uint64_t> front_{none}; // written under lock_
     // Under lock_:
-    std::vector<bucket> ring_; // a power of two
-    std::size_t begin_ = 0;
-    std::size_t buckets_ = 0;
+    bucket oldest_{}; // without lanes if the queue has none
     std::size_t lanes_ = 0;
     std::uint64_t pops_ = 0;
+    std::uint32_t begin_ = 0;
+    std::uint32_t buckets_ = 0; // in the ring
+    std::vector<bucket> ring_;  // a power of two
 };
 
 template <class F>
 void ready_queue::each_since(tick since, std::size_t most, F f) const {
     const std::lock_guard lock(lock_);
-    for (std::size_t i = 0; i < buckets_; ++i)
-        if (at(i).since == since)
-            for (const lane* l = at(i).first; l != nullptr && most > 0; l = l->next_ready, --most)
+    const auto show = [&](const bucket& b) {
+        if (b.since == since)
+            for (const lane* l = b.first; l != nullptr && most > 0; l = l->next_ready, --most)
                 f(*l);
+    };
+    show(oldest_);
+    for (std::size_t i = 0; i < buckets_; ++i)
+        show(at(i));
 }
 
 } // namespace taskpool::detail
