@@ -6,29 +6,30 @@
 
 namespace taskpool::detail {
 
-submit_result submit(pool_core& core, const key_view& key, job_source& job, const job_options& how, patience wait) {
+submit_result submit(pool_core& core, const key_view& key, job_source& job, const job_options& how,
+                     const patience& wait) {
     return core.submit(key, job, how, wait);
 }
-submit_result submit(pool_core& core, lane& l, job_source& job, const job_options& how, patience wait) {
+submit_result submit(pool_core& core, lane& l, job_source& job, const job_options& how, const patience& wait) {
     return core.submit(l, job, how, wait);
 }
 submit_result submit(pool_core& core, const key_view& key, std::string_view tag, job_source& job,
-                     const job_options& how, patience wait) {
+                     const job_options& how, const patience& wait) {
     return core.submit(key, tag, job, how, wait);
 }
 submit_result submit_together(pool_core& core, std::span<const key_view> keys, job_source& job, const job_options& how,
-                              patience wait) {
+                              const patience& wait) {
     return core.submit_together(keys, job, how, wait);
 }
 submit_result submit_shared(pool_core& core, const key_view& key, job_source& job, const job_options& how,
-                            patience wait) {
+                            const patience& wait) {
     return core.submit_shared(key, job, how, wait);
 }
-submit_result submit_shared(pool_core& core, lane& l, job_source& job, const job_options& how, patience wait) {
+submit_result submit_shared(pool_core& core, lane& l, job_source& job, const job_options& how, const patience& wait) {
     return core.submit_shared(l, job, how, wait);
 }
 
-submit_result submit_barrier(pool_core& core, job_source& job, const job_options& how, patience wait) {
+submit_result submit_barrier(pool_core& core, job_source& job, const job_options& how, const patience& wait) {
     return core.submit_barrier(job, how, wait);
 }
 
@@ -44,8 +45,8 @@ const void* stored_key(const pool_core& core, const lane& l) noexcept { return c
 void destroy_core(pool_core& core) noexcept { core.destroy(); }
 void start(pool_core& core) { core.start(); }
 void close(pool_core& core) noexcept { core.close(); }
-bool drain(pool_core& core, patience wait) { return core.drain(wait); }
-bool drain(pool_core& core, const key_view& key, patience wait) { return core.drain(key, wait); }
+bool drain(pool_core& core, const patience& wait) { return core.drain(wait); }
+bool drain(pool_core& core, const key_view& key, const patience& wait) { return core.drain(key, wait); }
 std::size_t cancel(pool_core& core, const key_view& key) { return core.cancel(key); }
 stop_report stop(pool_core& core) { return core.stop(); }
 

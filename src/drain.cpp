@@ -30,7 +30,7 @@ void pool_core::tell_drainers() noexcept {
 /// Waits until `is_quiet` says so, a look that asks to be told of changes where it says no. False when the time is up.
 /// `wanted`: the lane that is waited for, or null.
 template <class Look>
-bool pool_core::wait_until_quiet(patience wait, const lane* wanted, Look is_quiet) {
+bool pool_core::wait_until_quiet(const patience& wait, const lane* wanted, Look is_quiet) {
     if (manual)
         return manual->wait(wait, wanted, is_quiet);
     for (;;) {
@@ -48,7 +48,7 @@ bool pool_core::wait_until_quiet(patience wait, const lane* wanted, Look is_quie
     }
 }
 
-bool pool_core::drain(patience wait) {
+bool pool_core::drain(const patience& wait) {
     if (is_forked())
         return true;
     if (const running_job* const job = current_job(); job != nullptr && &job->core == this)
@@ -59,7 +59,7 @@ bool pool_core::drain(patience wait) {
     return wait_until_drained(wait);
 }
 
-bool pool_core::wait_until_drained(patience wait) {
+bool pool_core::wait_until_drained(const patience& wait) {
     // Idle twice with nothing accepted in between: then all shards were idle at one moment.
     const auto look = [&](std::uint64_t& accepted) {
         bool idle = undelivered_.load(std::memory_order_acquire) == 0; // see retry_deliveries
@@ -86,7 +86,7 @@ bool pool_core::wait_until_drained(patience wait) {
     });
 }
 
-bool pool_core::drain(const key_view& key, patience wait) {
+bool pool_core::drain(const key_view& key, const patience& wait) {
     if (is_forked())
         return true;
     const auto [s, hash] = place_of(key);

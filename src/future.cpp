@@ -130,7 +130,7 @@ bool future_core::remove(future_waiter& w) const noexcept {
     return false;
 }
 
-bool future_core::wait(patience how_long) const {
+bool future_core::wait(const patience& how_long) const {
     struct thread_waiter : future_waiter {
         sync::event told;
     } waiter;

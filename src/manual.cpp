@@ -175,7 +175,7 @@ bool manual_driver::move_clock(const std::optional<clock::time_point>& last) {
     return true;
 }
 
-manual_driver::waiting::waiting(manual_driver& driver, patience how_long, const lane* wanted)
+manual_driver::waiting::waiting(manual_driver& driver, const patience& how_long, const lane* wanted)
     : driver_(driver), alive_(driver.core_.shared_from_this()), wanted_(wanted) {
     if (driver.settling_) // what it waits for may be in the middle of it
         driver.give_up("it is of a handler, or a destructor, that a discarded job calls");

@@ -45,7 +45,7 @@ class manual_driver {
     /// Runs jobs, and lets time pass, until `done()`; false when the time was up first. Inside a job the jobs of
     /// `lane`, if any, go first. Throws deadlock_error when nothing is left that could bring it about.
     template <class Done>
-    bool wait(patience how_long, const lane* wanted, Done done) {
+    bool wait(const patience& how_long, const lane* wanted, Done done) {
         waiting w(*this, how_long, wanted);
         while (!done())
             if (!w.step() && !done() && !w.let_time_pass()) // done: by what a step does besides
@@ -75,7 +75,7 @@ class manual_driver {
   private:
     class waiting {
       public:
-        waiting(manual_driver& driver, patience how_long, const lane* wanted);
+        waiting(manual_driver& driver, const patience& how_long, const lane* wanted);
         /// Runs one job; false when nothing is ready.
         bool step() { return driver_.step(wanted_); }
         /// False when the time is up. Throws deadlock_error.

@@ -85,17 +85,17 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     std::size_t waiting_threads = 0; // of waits inside jobs; under the wait graph's mutex
 
     // --- Submitting (submit.cpp)
-    submit_result submit(const key_view& key, job_source& job, const job_options& how, patience wait);
-    submit_result submit(lane& l, job_source& job, const job_options& how, patience wait);
+    submit_result submit(const key_view& key, job_source& job, const job_options& how, const patience& wait);
+    submit_result submit(lane& l, job_source& job, const job_options& how, const patience& wait);
     submit_result submit(const key_view& key, std::string_view tag, job_source& job, const job_options& how,
-                         patience wait);
+                         const patience& wait);
 
-    submit_result submit_shared(const key_view& key, job_source& job, const job_options& how, patience wait);
-    submit_result submit_shared(lane& l, job_source& job, const job_options& how, patience wait);
+    submit_result submit_shared(const key_view& key, job_source& job, const job_options& how, const patience& wait);
+    submit_result submit_shared(lane& l, job_source& job, const job_options& how, const patience& wait);
 
     // --- Jobs of several keys (together.cpp)
     submit_result submit_together(std::span<const key_view> keys, job_source& job, const job_options& how,
-                                  patience wait);
+                                  const patience& wait);
     void discard_joint(const lane& l, joint_job& killed, discard_reason why) noexcept;
     void end_place(joint_place& place) noexcept;
     void expire_joint(joint_job& whole) noexcept; // REQUIRES: the caller runs the job
@@ -112,7 +112,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     joint_job* kill_before_locked(const lane& l, reach how_far, const std::function<bool(const lane*)>& is_stuck);
 
     // --- Barriers (submit.cpp, barrier.cpp)
-    submit_result submit_barrier(job_source& job, const job_options& how, patience wait);
+    submit_result submit_barrier(job_source& job, const job_options& how, const patience& wait);
     std::size_t barriers() const noexcept; // that wait or run
     bool has_barriers() const noexcept;    // or may have
     void doubt_barriers() noexcept;        // a job waits that may hold them up
@@ -194,9 +194,9 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     // --- The contract (pool.cpp, drain.cpp)
     void start();
     void close() noexcept;
-    bool drain(patience wait);
-    bool wait_until_drained(patience wait);
-    bool drain(const key_view& key, patience wait);
+    bool drain(const patience& wait);
+    bool wait_until_drained(const patience& wait);
+    bool drain(const key_view& key, const patience& wait);
     std::size_t cancel(const key_view& key);
     stop_report stop();
     void destroy() noexcept;
@@ -239,9 +239,9 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
 
     enum class attempt { accepted, stopped, lane_full, pool_full };
     submit_result submit_in(shard& s, std::uint32_t hash, const key_view& key, job_source& job, const job_options& how,
-                            patience wait);
+                            const patience& wait);
     template <class Find, class Source>
-    submit_result submit(shard& s, Find find, Source& job, const job_options& how, patience wait);
+    submit_result submit(shard& s, Find find, Source& job, const job_options& how, const patience& wait);
     attempt push_locked(shard& s, lane& l, job_source& job, const job_options& how, tick age, bool gate_refused,
                         job_slot& dropped, bool& ready);
     /// The age by which a job that is submitted now takes turns.
@@ -266,10 +266,10 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
         s.active += l.state == lane_state::idle ? 1 : 0;
         return l.become_active_locked();
     }
-    bool wait_or_refuse(lane& l, bool again, bool in_pool, bool sheds, bool may_wait, patience wait,
+    bool wait_or_refuse(lane& l, bool again, bool in_pool, bool sheds, bool may_wait, const patience& wait,
                         submit_result& refusal);
     bool spin_for_room(const lane& l) const noexcept;
-    bool wait_for_room(lane& l, bool in_pool, patience wait, submit_result& refusal);
+    bool wait_for_room(lane& l, bool in_pool, const patience& wait, submit_result& refusal);
     bool claim_room(lane& l, bool in_pool) noexcept;
     void discard_all(lane& l, cut_jobs& cut, discard_reason why) noexcept;
     bool ask_to_stop_locked(shard& s, lane& l) noexcept;
@@ -337,7 +337,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     void visit_lanes_locked(const shard& s, key_visitor visitor, Wanted wanted) const;
     void visit_timed_keys_locked(const shard& s, key_visitor visitor) const;
     template <class Look>
-    bool wait_until_quiet(patience wait, const lane* wanted, Look is_quiet);
+    bool wait_until_quiet(const patience& wait, const lane* wanted, Look is_quiet);
     void tell_drainers_locked(shard& s) noexcept;
     void tell_drainers() noexcept;
 

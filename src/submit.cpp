@@ -15,9 +15,9 @@ namespace taskpool::detail {
 
 namespace {
 
-constexpr int spins_before_sleeping = sync::scaled(1000, 2); // some tens of microseconds
-// Some microseconds: what a worker needs for a lane of empty jobs.
-constexpr int spins_without_progress = sync::scaled(100, 1);
+constexpr int looks_before_sleeping = sync::scaled(50, 2); // some tens of microseconds, each look after
+constexpr int spins_between_looks = sync::scaled(20, 1);   // what a worker needs for a few empty jobs; and
+constexpr int looks_without_progress = sync::scaled(5, 1); // what it needs for a lane of them
 
 /// Spreads whatever the user's hash yields over all bits (the finalizer of MurmurHash3, Appleby 2011).
 std::uint64_t mix(std::uint64_t h) noexcept {
@@ -35,7 +35,7 @@ std::pair<shard&, std::uint32_t> pool_core::place_of(const key_view& key) noexce
     return {shards[(h >> 32) & (shards.size() - 1)], static_cast<std::uint32_t>(h)};
 }
 
-submit_result pool_core::submit(const key_view& key, job_source& job, const job_options& how, patience wait) {
+submit_result pool_core::submit(const key_view& key, job_source& job, const job_options& how, const patience& wait) {
     const auto [s, hash] = place_of(key);
     const auto shard_index = static_cast<std::uint16_t>(&s - shards.data());
     return submit(
@@ -45,19 +45,19 @@ submit_result pool_core::submit(const key_view& key, job_source& job, const job_
 
 /// Not called by the one above, so that the compiler puts the common path into a function of its own.
 submit_result pool_core::submit_in(shard& s, std::uint32_t hash, const key_view& key, job_source& job,
-                                   const job_options& how, patience wait) {
+                                   const job_options& how, const patience& wait) {
     const auto shard_index = static_cast<std::uint16_t>(&s - shards.data());
     return submit(
         s, [&, hash]() -> lane& { return s.table.find_or_make_locked(key, hash, shard_index); }, job, how, wait);
 }
 
-submit_result pool_core::submit(lane& l, job_source& job, const job_options& how, patience wait) {
+submit_result pool_core::submit(lane& l, job_source& job, const job_options& how, const patience& wait) {
     return submit(
         shard_of(l), [&]() -> lane& { return l; }, job, how, wait);
 }
 
 submit_result pool_core::submit(const key_view& key, std::string_view tag, job_source& job, const job_options& how,
-                                patience wait) {
+                                const patience& wait) {
     const auto [s, hash] = place_of(key);
     tagged_source source(*this, tag, job, how.on_stop);
     const auto shard_index = static_cast<std::uint16_t>(&s - shards.data());
@@ -66,7 +66,8 @@ submit_result pool_core::submit(const key_view& key, std::string_view tag, job_s
         source, how, wait);
 }
 
-submit_result pool_core::submit_shared(const key_view& key, job_source& job, const job_options& how, patience wait) {
+submit_result pool_core::submit_shared(const key_view& key, job_source& job, const job_options& how,
+                                       const patience& wait) {
     const auto [s, hash] = place_of(key);
     const auto find = [&, &table = s.table, hash = hash,
                        shard_index = static_cast<std::uint16_t>(&s - shards.data())]() -> lane& {
@@ -77,7 +78,7 @@ submit_result pool_core::submit_shared(const key_view& key, job_source& job, con
     return submit(s, find, job, {as_shared(how.on_stop), how.priority}, wait);
 }
 
-submit_result pool_core::submit_shared(lane& l, job_source& job, const job_options& how, patience wait) {
+submit_result pool_core::submit_shared(lane& l, job_source& job, const job_options& how, const patience& wait) {
     const auto find = [&]() -> lane& {
         expect_special_locked(l);
         return l;
@@ -85,7 +86,7 @@ submit_result pool_core::submit_shared(lane& l, job_source& job, const job_optio
     return submit(shard_of(l), find, job, {as_shared(how.on_stop), how.priority}, wait);
 }
 
-submit_result pool_core::submit_barrier(job_source& job, const job_options& how, patience wait) {
+submit_result pool_core::submit_barrier(job_source& job, const job_options& how, const patience& wait) {
     if (is_forked())
         return submit_status::stopped;
     const barrier_line::coming comes(*this);
@@ -122,7 +123,7 @@ static auto lock_for(const Find& find, shard& s) {
 }
 
 template <class Find, class Source>
-submit_result pool_core::submit(shard& s, Find find, Source& job, const job_options& how, patience wait) {
+submit_result pool_core::submit(shard& s, Find find, Source& job, const job_options& how, const patience& wait) {
     submit_result refusal = submit_status::full;
     bool gate_refused = false;
     for (bool may_wait = wait.kind != patience::none && settings.when_full == overflow::block;;) {
@@ -241,7 +242,7 @@ pool_core::attempt pool_core::push_locked(shard& s, lane& l, job_source& job, co
 
 /// There was no room: unless it is to be tried `again` at once, waits if that may help, or says in `refusal` why not.
 /// Whether it is to be tried again. REQUIRES: the lane is pinned, which this ends. Throws std::bad_alloc.
-bool pool_core::wait_or_refuse(lane& l, bool again, bool in_pool, bool sheds, bool may_wait, patience wait,
+bool pool_core::wait_or_refuse(lane& l, bool again, bool in_pool, bool sheds, bool may_wait, const patience& wait,
                                submit_result& refusal) {
     const unpin_at_end unpins{*this, l};
     if (again)
@@ -260,20 +261,21 @@ bool pool_core::wait_or_refuse(lane& l, bool again, bool in_pool, bool sheds, bo
 /// Spins while the lane's jobs are being taken, but not for long. Whether there is plenty of room by then.
 bool pool_core::spin_for_room(const lane& l) const noexcept {
     auto before = l.waiting();
-    for (int spins = 1; spins <= spins_before_sleeping; ++spins) {
+    for (int looks = 1; looks <= looks_before_sleeping; ++looks) {
+        for (int spins = 0; spins < spins_between_looks; ++spins) // a look takes the line of `taken` from the worker
+            sync::pause();
         const auto now = l.waiting();
         if (now <= settings.lane_capacity / 2)
             return true;
-        if (spins % spins_without_progress == 0 && std::exchange(before, now) == now)
+        if (looks % looks_without_progress == 0 && std::exchange(before, now) == now)
             return false;
-        sync::pause();
     }
     return false;
 }
 
 /// Waits until there may be room. False with the reason when it is not to be tried again, and once more true after the
 /// time was up. REQUIRES: the lane is pinned. Throws std::bad_alloc.
-bool pool_core::wait_for_room(lane& l, bool in_pool, patience wait, submit_result& refusal) {
+bool pool_core::wait_for_room(lane& l, bool in_pool, const patience& wait, submit_result& refusal) {
     running_job* const job = current_job();
     if (!manual && !in_pool && job == nullptr && settings.threads > 0 && spin_for_room(l))
         return true;

@@ -351,7 +351,7 @@ pool_core::attempt pool_core::place_locked(std::span<joint_target> targets, join
 }
 
 submit_result pool_core::submit_together(std::span<const key_view> keys, job_source& job, const job_options& how,
-                                         patience wait) {
+                                         const patience& wait) {
     if (keys.empty())
         throw std::invalid_argument("taskpool: submit_together without a key");
     std::array<joint_target, 4> few;

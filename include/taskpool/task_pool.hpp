@@ -96,7 +96,7 @@ template <class Key, class Where>
 class submitter {
   public:
     template <job_for<Key> F>
-    static submit_result submit(const Where& where, F&& job, const job_options& how, patience wait) {
+    static submit_result submit(const Where& where, F&& job, const job_options& how, const patience& wait) {
         using stored = std::decay_t<F>;
         if constexpr (std::is_lvalue_reference_v<F> || std::is_const_v<std::remove_reference_t<F>>) {
             return submit(where, stored(job), how, wait); // copied with no lock held
@@ -208,7 +208,7 @@ class basic_lane {
     struct place {
         const std::shared_ptr<detail::pool_core>& core;
         detail::lane& lane;
-        submit_result submit(detail::job_source& job, const job_options& how, detail::patience wait) const {
+        submit_result submit(detail::job_source& job, const job_options& how, const detail::patience& wait) const {
             return detail::submit(*core, lane, job, how, wait);
         }
     };
@@ -216,7 +216,7 @@ class basic_lane {
     struct shared_place {
         const std::shared_ptr<detail::pool_core>& core;
         detail::lane& lane;
-        submit_result submit(detail::job_source& job, const job_options& how, detail::patience wait) const {
+        submit_result submit(detail::job_source& job, const job_options& how, const detail::patience& wait) const {
             return detail::submit_shared(*core, lane, job, how, wait);
         }
     };
@@ -225,12 +225,12 @@ class basic_lane {
         : core_(std::move(core)), lane_(lane) {}
 
     template <class F>
-    submit_result put(F&& job, const job_options& how, detail::patience wait) const {
+    submit_result put(F&& job, const job_options& how, const detail::patience& wait) const {
         return detail::submitter<Key, place>::submit(place{core_, *lane_}, std::forward<F>(job), how, wait);
     }
 
     template <class F>
-    submit_result put_shared(F&& job, const job_options& how, detail::patience wait) const {
+    submit_result put_shared(F&& job, const job_options& how, const detail::patience& wait) const {
         return detail::submitter<Key, shared_place>::submit(shared_place{core_, *lane_}, std::forward<F>(job), how,
                                                             wait);
     }
@@ -675,7 +675,7 @@ class basic_task_pool {
     struct place {
         const std::shared_ptr<detail::pool_core>& core;
         detail::key_view key;
-        submit_result submit(detail::job_source& job, const job_options& how, detail::patience wait) const {
+        submit_result submit(detail::job_source& job, const job_options& how, const detail::patience& wait) const {
             return detail::submit(*core, key, job, how, wait);
         }
     };
@@ -683,14 +683,14 @@ class basic_task_pool {
     struct shared_place {
         const std::shared_ptr<detail::pool_core>& core;
         detail::key_view key;
-        submit_result submit(detail::job_source& job, const job_options& how, detail::patience wait) const {
+        submit_result submit(detail::job_source& job, const job_options& how, const detail::patience& wait) const {
             return detail::submit_shared(*core, key, job, how, wait);
         }
     };
 
     struct barrier_place {
         const std::shared_ptr<detail::pool_core>& core;
-        submit_result submit(detail::job_source& job, const job_options& how, detail::patience wait) const {
+        submit_result submit(detail::job_source& job, const job_options& how, const detail::patience& wait) const {
             return detail::submit_barrier(*core, job, how, wait);
         }
     };
@@ -699,7 +699,7 @@ class basic_task_pool {
         const std::shared_ptr<detail::pool_core>& core;
         detail::key_view key;
         std::string_view tag;
-        submit_result submit(detail::job_source& job, const job_options& how, detail::patience wait) const {
+        submit_result submit(detail::job_source& job, const job_options& how, const detail::patience& wait) const {
             return detail::submit(*core, key, tag, job, how, wait);
         }
     };
@@ -707,7 +707,7 @@ class basic_task_pool {
     struct together_place {
         const std::shared_ptr<detail::pool_core>& core;
         std::span<const detail::key_view> keys;
-        submit_result submit(detail::job_source& job, const job_options& how, detail::patience wait) const {
+        submit_result submit(detail::job_source& job, const job_options& how, const detail::patience& wait) const {
             return detail::submit_together(*core, keys, job, how, wait);
         }
     };
@@ -741,7 +741,7 @@ class basic_task_pool {
     };
 
     template <class R, class F>
-    submit_result put_together(const R& keys, F&& job, const job_options& how, detail::patience wait) {
+    submit_result put_together(const R& keys, F&& job, const job_options& how, const detail::patience& wait) {
         const key_list list(*this, keys);
         return detail::submitter<Key, together_place>::submit(together_place{core_, list.views()}, std::forward<F>(job),
                                                               how, wait);
@@ -801,20 +801,20 @@ class basic_task_pool {
 
     template <class F>
     submit_result put(const std::remove_reference_t<key_view>& key, F&& job, const job_options& how,
-                      detail::patience wait) {
+                      const detail::patience& wait) {
         return detail::submitter<Key, place>::submit(place{core_, view(key)}, std::forward<F>(job), how, wait);
     }
 
     template <class F>
     submit_result put_shared(const std::remove_reference_t<key_view>& key, F&& job, const job_options& how,
-                             detail::patience wait) {
+                             const detail::patience& wait) {
         return detail::submitter<Key, shared_place>::submit(shared_place{core_, view(key)}, std::forward<F>(job), how,
                                                             wait);
     }
 
     template <class F>
     submit_result put(const std::remove_reference_t<key_view>& key, const tag& about, F&& job, const job_options& how,
-                      detail::patience wait) {
+                      const detail::patience& wait) {
         return detail::submitter<Key, tagged_place>::submit(tagged_place{core_, view(key), about.name},
                                                             std::forward<F>(job), how, wait);
     }

@@ -279,22 +279,23 @@ TASKPOOL_EXPORT std::shared_ptr<pool_core> make_core(const manual_mode& mode, op
 TASKPOOL_EXPORT void destroy_core(pool_core& core) noexcept; // what the pool's destructor does
 
 TASKPOOL_EXPORT submit_result submit(pool_core& core, const key_view& key, job_source& job, const job_options& how,
-                                     patience wait);
+                                     const patience& wait);
 TASKPOOL_EXPORT submit_result submit(pool_core& core, lane& lane, job_source& job, const job_options& how,
-                                     patience wait);
+                                     const patience& wait);
 TASKPOOL_EXPORT submit_result submit(pool_core& core, const key_view& key, std::string_view tag, job_source& job,
-                                     const job_options& how, patience wait);
+                                     const job_options& how, const patience& wait);
 TASKPOOL_EXPORT submit_result submit_together(pool_core& core, std::span<const key_view> keys, job_source& job,
-                                              const job_options& how, patience wait);
+                                              const job_options& how, const patience& wait);
 
 /// Beside its neighbours that are shared, too.
 TASKPOOL_EXPORT submit_result submit_shared(pool_core& core, const key_view& key, job_source& job,
-                                            const job_options& how, patience wait);
+                                            const job_options& how, const patience& wait);
 TASKPOOL_EXPORT submit_result submit_shared(pool_core& core, lane& lane, job_source& job, const job_options& how,
-                                            patience wait);
+                                            const patience& wait);
 
 /// Between all that was submitted before and after it.
-TASKPOOL_EXPORT submit_result submit_barrier(pool_core& core, job_source& job, const job_options& how, patience wait);
+TASKPOOL_EXPORT submit_result submit_barrier(pool_core& core, job_source& job, const job_options& how,
+                                             const patience& wait);
 
 /// Submits for a later time, and again every `period` if that is positive.
 TASKPOOL_EXPORT scheduled schedule(pool_core& core, const key_view& key, job_source& job, const job_options& how,
@@ -317,8 +318,8 @@ TASKPOOL_EXPORT const void* stored_key(const pool_core& core, const lane& lane) 
 
 TASKPOOL_EXPORT void start(pool_core& core);
 TASKPOOL_EXPORT void close(pool_core& core) noexcept;
-TASKPOOL_EXPORT bool drain(pool_core& core, patience wait);
-TASKPOOL_EXPORT bool drain(pool_core& core, const key_view& key, patience wait);
+TASKPOOL_EXPORT bool drain(pool_core& core, const patience& wait);
+TASKPOOL_EXPORT bool drain(pool_core& core, const key_view& key, const patience& wait);
 TASKPOOL_EXPORT std::size_t cancel(pool_core& core, const key_view& key);
 TASKPOOL_EXPORT stop_report stop(pool_core& core);
 

@@ -72,7 +72,7 @@ class TASKPOOL_EXPORT future_core {
     void set_error(std::exception_ptr error) noexcept { error_ = std::move(error); }
     bool is_ready() const noexcept;
     /// Waits; false when the time was up first. Throws deadlock_error.
-    bool wait(patience how_long) const;
+    bool wait(const patience& how_long) const;
     /// Registers `w`; false when it is ready already, and `w` will not be told.
     bool add(future_waiter& w) const noexcept;
     /// REQUIRES: ready, or only one thread knows it.
