@@ -25,12 +25,10 @@ using clock = std::chrono::steady_clock;
 class key_text {
   public:
     explicit key_text(std::uint32_t key) noexcept {
-        std::uint64_t digits = 0; // one in each byte, the first one lowest
+        std::uint64_t digits = 0; // the first one in the lowest byte
         for (int i = 0; i < 6; ++i, key >>= 5)
-            digits = digits << 8 | (key & 31);
-        const auto letters = (digits + 0x76'76'76'76'76'76) >> 7 & 0x01'01'01'01'01'01; // 1 where a digit is over 9
-        const auto text = digits + 0x30'30'30'30'30'30 + letters * ('a' - '0' - 10);
-        words_ = {0x2D'72'65'73'75 | text << 40, text >> 24}; // "user-"
+            digits = digits << 8 | static_cast<unsigned char>("0123456789abcdefghijklmnopqrstuv"[key & 31]);
+        words_ = {0x2D'72'65'73'75 | digits << 40, digits >> 24}; // "user-"
     }
     operator std::string_view() const noexcept { return {reinterpret_cast<const char*>(words_.data()), 11}; }
 

@@ -29,12 +29,10 @@ void hot_keys::count(const void* stored_key, std::uint64_t jobs, tick now) noexc
         if (keys.extent(stored_key) > longest_key)
             return;
         const auto* const functions = maker_.functions.get();
-        const auto hash = keys.hash(functions, stored_key);
-        const auto tag = static_cast<std::uint32_t>(hash);
+        const auto hash = static_cast<std::uint32_t>(keys.hash(functions, stored_key));
         for (std::size_t i = 0; i < used_; ++i) {
-            auto& c = counters_[i];
-            if (tags_[i] == tag && c.hash == hash && keys.same(functions, c.key, stored_key)) {
-                c.jobs += jobs;
+            if (hashes_[i] == hash && keys.same(functions, counters_[i].key, stored_key)) {
+                counters_[i].jobs += jobs;
                 return;
             }
         }
@@ -46,33 +44,26 @@ void hot_keys::count(const void* stored_key, std::uint64_t jobs, tick now) noexc
             throw;
         }
         if (used_ < capacity) {
-            tags_[used_] = tag;
-            counters_[used_++] = {key, hash, jobs, 0};
+            hashes_[used_] = hash;
+            counters_[used_++] = {key, jobs, 0};
             return;
         }
         // The key with the lowest count makes way, and leaves its count behind as the newcomer's error.
         const auto lowest = find_lowest();
         auto& c = counters_[lowest];
         free_key(c.key);
-        tags_[lowest] = tag;
-        c = {key, hash, c.jobs + jobs, c.jobs};
+        hashes_[lowest] = hash;
+        c = {key, c.jobs + jobs, c.jobs};
     } catch (...) { // NOLINT(bugprone-empty-catch): a sample is not worth an error
     }
 }
 
 std::size_t hot_keys::find_lowest() noexcept {
-    const auto is_lowest = [&] { return counters_[lowest_at_].jobs <= lowest_; };
-    const auto go_round = [&] {
-        for (std::size_t steps = 0; steps < capacity && !is_lowest(); ++steps)
-            lowest_at_ = (lowest_at_ + 1) % capacity;
-        return is_lowest();
-    };
-    if (!go_round()) {
-        lowest_ = std::min_element(counters_.begin(), counters_.end(), [](const counter& a, const counter& b) {
-                      return a.jobs < b.jobs;
-                  })->jobs;
-        go_round();
-    }
+    for (std::size_t seen = 0; counters_[lowest_at_].jobs > lowest_; lowest_at_ = (lowest_at_ + 1) % capacity)
+        if (++seen == capacity)
+            lowest_ = std::min_element(counters_.begin(), counters_.end(), [](const counter& a, const counter& b) {
+                          return a.jobs < b.jobs;
+                      })->jobs;
     return lowest_at_;
 }
 
@@ -87,7 +78,7 @@ void hot_keys::halve() noexcept {
             free_key(c.key);
         else {
             counters_[kept] = c;
-            tags_[kept++] = tags_[i];
+            hashes_[kept++] = hashes_[i];
         }
     }
     used_ = kept;

@@ -33,7 +33,6 @@ class hot_keys {
   private:
     struct counter {
         void* key; // owned
-        std::uint64_t hash;
         std::uint64_t jobs;
         std::uint64_t error; // the count that was here when the key came: at most so much of `jobs` is not its own
     };
@@ -46,10 +45,10 @@ class hot_keys {
     mutable sync::mutex mutex_;
     // Under mutex_:
     std::array<counter, capacity> counters_{};
-    std::array<std::uint32_t, capacity> tags_{}; // a part of each one's hash, to find it by
+    std::array<std::uint32_t, capacity> hashes_{}; // of the same keys, apart: so a search reads few lines
     std::size_t used_ = 0;
     std::uint64_t lowest_ = 0;  // no count is lower while all are used
-    std::size_t lowest_at_ = 0; // from here on it is looked for, so that all of one count are found one after another
+    std::size_t lowest_at_ = 0; // where one was found last: those of equal counts follow in turn
     tick halved_ = 0;
 };
 

@@ -8,10 +8,6 @@
 
 namespace taskpool::detail {
 
-namespace {
-constexpr std::size_t most_places_for_idle_ones = 1024; // of a shard: with 64 some 10 MiB, until the keeper comes
-}
-
 template <class Construct>
 lane* lane_maker::make(std::uint16_t shard, std::size_t behind, Construct construct_key) const {
     const auto size = key_room_ + sizeof(lane) + behind;
@@ -77,8 +73,9 @@ lane* lane_table::find_locked(const key_view& key, std::uint32_t hash) const {
 
 lane& lane_table::find_or_make_locked(const key_view& key, std::uint32_t hash, std::uint16_t shard) {
     if (lane* const l = find_locked(key, hash)) {
-        if (l->state == lane_state::idle && l != last_made_) // not by who looks again, for the one that he has made
-            idle_ones_return_ = true;
+        // Not the one that was made last: a submit may come back to it, from a wait for room.
+        if (l->state == lane_state::idle && l != last_made_)
+            ++idle_found_;
         return *l;
     }
     if (lanes_.empty() || (used_ + 1) * 8 > lanes_.size() * 7)
@@ -133,8 +130,15 @@ void lane_table::resize(std::size_t places) {
 }
 
 void lane_table::make_room() {
-    const bool keeps_idle_ones = std::exchange(idle_ones_return_, false) && lanes_.size() < most_places_for_idle_ones;
-    if (!lanes_.empty() && !keeps_idle_ones) {
+    if (std::exchange(idle_found_, 0) >= (used_ + 7) / 8 && !lanes_.empty() &&
+        lanes_.size() * 2 <= most_places_for_idle_) {
+        try {
+            resize(lanes_.size() * 2);
+            return;
+        } catch (const std::bad_alloc&) { // NOLINT(bugprone-empty-catch): what is idle may be enough
+        }
+    }
+    if (!lanes_.empty()) {
         sweep_at_ = 0;
         const auto places = lanes_.size();
         sweep_locked(places);

@@ -4,9 +4,9 @@
 // An open-addressing table with linear probing (and deletion by shifting back, Knuth vol. 3, 6.4, algorithm R), kept at
 // most 7/8 full. Hashes lie beside the pointers, so that probing touches a lane only when its hash is the right one.
 // Nobody frees a lane when it goes idle: it may be wanted again at once. Idle lanes are swept by the keeper in passing,
-// so that a key is forgotten within about a second (G7), and when the table would have to grow. But if idle ones have
-// been found again since it was last full, its keys come and go, and it grows all the same, up to some places: else the
-// same lanes would be freed and made over and over. Keys that only pass through take no room.
+// so that a key is forgotten within about a second (G7), and when the table would have to grow. But where idle ones
+// were found again, one for each eight lanes since the table was last full, its keys come and go: then it grows all the
+// same, up to a bound. Else the same lanes would be freed and made over and over.
 //
 //   I-TABLE-1  Every lane of the shard is in the table exactly once, reachable from its hash's place without a gap.
 //   I-TABLE-2  A lane is freed only in sweep_locked and in the destructor.
@@ -23,8 +23,8 @@
 
 namespace taskpool::detail {
 
-/// Where lanes come from: each with its key before it, in one block. So the key shares cache lines with the tail, which
-/// who looks it up goes on to, and not with the head, which a worker writes meanwhile.
+/// Where lanes come from: each with its key before it, in one block. So the key is next to the tail, which a submit
+/// needs anyway; behind the lane it would share a line with the head, which a worker writes meanwhile.
 class lane_maker {
   public:
     lane_maker(const key_type& type, std::shared_ptr<const void> key_functions)
@@ -38,6 +38,7 @@ class lane_maker {
     /// The same without a key, where that would lie.
     lane* make_without_key(std::uint16_t shard) const;
     void free_without_key(lane* l) const noexcept;
+    std::size_t lane_size() const noexcept { return key_room_ + sizeof(lane); } // with its key
     void* key_of(lane& l) const noexcept { return reinterpret_cast<std::byte*>(&l) - key_room_; }
     const void* key_of(const lane& l) const noexcept { return reinterpret_cast<const std::byte*>(&l) - key_room_; }
 
@@ -60,8 +61,11 @@ class lane_table {
     lane_table& operator=(const lane_table&) = delete;
     ~lane_table();
 
-    /// REQUIRES: called once, before anything else.
-    void use(const lane_maker& maker) noexcept { maker_ = &maker; }
+    /// One of so many tables of a pool. REQUIRES: called once, before anything else.
+    void use(const lane_maker& maker, std::size_t tables) noexcept {
+        maker_ = &maker;
+        most_places_for_idle_ = bytes_for_idle / tables / maker.lane_size();
+    }
 
     // All that follows REQUIRES the shard's lock.
 
@@ -87,6 +91,8 @@ class lane_table {
     const std::vector<lane*>& places_locked() const noexcept { return lanes_; }
 
   private:
+    static constexpr std::size_t bytes_for_idle = std::size_t{10} << 20; // of a pool's idle lanes, in tables that grow
+
     std::size_t mask() const noexcept { return lanes_.size() - 1; }
     void insert(lane* l, std::uint32_t hash) noexcept;
     void erase(std::size_t place) noexcept;
@@ -97,11 +103,12 @@ class lane_table {
     std::vector<lane*> lanes_;          // a power of two of places, or none
     std::vector<std::uint32_t> hashes_; // of the lanes at the same places
     std::size_t used_ = 0;
+    const lane* last_made_ = nullptr; // may be gone
+    std::uint32_t idle_found_ = 0;    // how often an idle one was, since the table was last full
+    bool new_ones_attend_ = false;
+    std::size_t most_places_for_idle_ = 0;
     std::size_t sweep_at_ = 0;
     std::uint64_t changes_ = 0;
-    bool new_ones_attend_ = false;
-    bool idle_ones_return_ = false;   // some were found since the table was last full
-    const lane* last_made_ = nullptr; // may be gone
 };
 
 } // namespace taskpool::detail

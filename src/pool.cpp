@@ -77,7 +77,7 @@ pool_core::pool_core(options given, const key_type& keys, std::shared_ptr<const 
       gate(settings.pool_capacity, mode != nullptr && settings.max_wait ? 1 : 1024), hottest(maker),
       barrier(std::make_unique<barrier_line>(maker)), queues_seen_(settings.threads) {
     for (auto& s : shards)
-        s.table.use(maker);
+        s.table.use(maker, shards.size());
     if (mode != nullptr)
         clock.use_stamps(mode->seed);
     if (settings.rate)
@@ -193,9 +193,8 @@ void pool_core::begin_stop() noexcept {
     if (is_stopping())
         return;
     close();
-    // After that, so that a job which sees it finds every shard closed: it submits to none that is not. relaxed: had it
-    // locked a shard before that was closed, its look would have happened before this store. What must not be missed
-    // goes through the shards' locks below.
+    // Only now, so that who sees it finds every shard closed. relaxed: who found one open had its lock before close()
+    // did, so that look happened before this store. What must not be missed goes through the shards' locks below.
     stopping.store(true, std::memory_order_relaxed);
     for (auto& s : shards) {
         s.lock.lock();

@@ -70,35 +70,32 @@ class alignas(64) ready_queue {
     };
     static constexpr std::uint64_t none = std::uint64_t{1} << 32;
 
-    static void append(bucket& to, lane& l, tick since) noexcept;
-    bucket& at(std::size_t i) noexcept { return ring_[(begin_ + i) & (ring_.size() - 1)]; }
-    const bucket& at(std::size_t i) const noexcept { return ring_[(begin_ + i) & (ring_.size() - 1)]; }
+    bucket& at(std::size_t i) noexcept { return i == 0 ? oldest_ : ring_[(begin_ + i) & (ring_.size() - 1)]; }
+    const bucket& at(std::size_t i) const noexcept {
+        return i == 0 ? oldest_ : ring_[(begin_ + i) & (ring_.size() - 1)];
+    }
     void insert_bucket(std::size_t place, const bucket& added) noexcept;
     bool grow() noexcept;
     void publish_front() noexcept;
 
     mutable sync::spin_lock lock_;
     sync::atomic<std::uint64_t> front_{none}; // written under lock_
-    // Under lock_:
-    bucket oldest_{}; // without lanes if the queue has none
+    // Under lock_. What each push and pop writes makes one line with it.
+    bucket oldest_{};
     std::size_t lanes_ = 0;
     std::uint64_t pops_ = 0;
-    std::uint32_t begin_ = 0;
-    std::uint32_t buckets_ = 0; // in the ring
-    std::vector<bucket> ring_;  // a power of two
+    std::uint32_t begin_ = 0; // where the oldest one would lie in the ring
+    std::uint32_t buckets_ = 0;
+    std::vector<bucket> ring_; // a power of two
 };
 
 template <class F>
 void ready_queue::each_since(tick since, std::size_t most, F f) const {
     const std::lock_guard lock(lock_);
-    const auto show = [&](const bucket& b) {
-        if (b.since == since)
-            for (const lane* l = b.first; l != nullptr && most > 0; l = l->next_ready, --most)
-                f(*l);
-    };
-    show(oldest_);
     for (std::size_t i = 0; i < buckets_; ++i)
-        show(at(i));
+        if (at(i).since == since)
+            for (const lane* l = at(i).first; l != nullptr && most > 0; l = l->next_ready, --most)
+                f(*l);
 }
 
 } // namespace taskpool::detail

@@ -30,8 +30,8 @@ struct alignas(64) shard {
     std::uint32_t shared = 0;    // shared jobs that have begun
     std::uint32_t timed = 0;     // jobs that wait for their time, but for those that repeat
     std::uint64_t accepted = 0;
-    std::uint64_t discarded = 0; // not by workers
-    lane_table table;
+    std::uint64_t discarded = 0;     // not by workers
+    lane_table table;                // not in the lock's line, which who waits for the lock takes away meanwhile
     std::uint64_t finished_held = 0; // jobs that ended with their last hold
     std::uint64_t replaced = 0;      // of the discarded, by a job of the same tag
     std::uint64_t together = 0;      // of the accepted, jobs of several keys

@@ -51,7 +51,7 @@ struct share : job_extras {
     static share& of(lane& beside) noexcept { return *reinterpret_cast<share*>(&beside + 1); }
     static const share& of(const lane& beside) noexcept { return *reinterpret_cast<const share*>(&beside + 1); }
 };
-static_assert(sizeof(lane) % alignof(share) == 0);
+static_assert(alignof(share) <= alignof(lane));
 
 /// What runs beside a lane.
 struct share_group : job_extras {

@@ -15,9 +15,9 @@ namespace taskpool::detail {
 
 namespace {
 
-constexpr int looks_before_sleeping = sync::scaled(50, 2); // some tens of microseconds, each look after
-constexpr int spins_between_looks = sync::scaled(20, 1);   // what a worker needs for a few empty jobs; and
-constexpr int looks_without_progress = sync::scaled(5, 1); // what it needs for a lane of them
+constexpr int spins_between_looks = sync::scaled(20, 1);   // a few empty jobs take as long
+constexpr int looks_without_progress = sync::scaled(5, 1); // a lane of empty jobs takes as long
+constexpr int looks_before_sleeping = sync::scaled(50, 2); // together some tens of microseconds
 
 /// Spreads whatever the user's hash yields over all bits (the finalizer of MurmurHash3, Appleby 2011).
 std::uint64_t mix(std::uint64_t h) noexcept {

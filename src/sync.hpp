@@ -16,7 +16,7 @@
 #include <condition_variable>
 #include <thread>
 
-#if defined(__x86_64__) || defined(_M_X64)
+#if defined(__x86_64__) || defined(__i386__) || defined(_M_X64) || defined(_M_IX86)
 #include <immintrin.h>
 #endif
 
@@ -29,10 +29,12 @@ using std::mutex;
 
 /// Tells the processor that this is a spin.
 inline void pause() noexcept {
-#if defined(__x86_64__) || defined(_M_X64)
+#if defined(__x86_64__) || defined(__i386__) || defined(_M_X64) || defined(_M_IX86)
     _mm_pause();
 #elif defined(__aarch64__) && defined(__GNUC__)
     asm volatile("yield");
+#elif defined(__GNUC__)
+    asm volatile(""); // a loop of pauses takes some time at least
 #endif
 }
 

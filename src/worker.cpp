@@ -24,8 +24,8 @@ thread_local running_job* current = nullptr;
 
 constexpr unsigned jobs_between_looks = 32;               // how often a busy worker moves the clock and compares queues
 constexpr int spins_before_parking = sync::scaled(64, 1); // some microseconds
-constexpr int looks_before_idle = sync::scaled(4, 1);     // some microseconds, too, each look after
-constexpr int spins_between_looks = sync::scaled(64, 1);  // what a pusher needs for a dozen jobs
+constexpr int spins_between_looks = sync::scaled(64, 1);  // a dozen pushes take as long
+constexpr int looks_before_idle = sync::scaled(4, 1);     // together some microseconds, too
 
 /// The histogram's bucket for a duration; one below zero, of a clock that was read by two threads, counts as none.
 std::size_t bucket_of(tick duration) noexcept {
@@ -200,12 +200,12 @@ bool worker::more_comes(const lane& l) const noexcept {
     if (core.manual)
         return false;
     for (int looks = 0; looks < looks_before_idle; ++looks) {
-        for (int spins = 0; spins < spins_between_looks; ++spins) { // a look takes the line of `pushed` from the pusher
-            if (core.any_front())
+        for (int spins = 0; spins < spins_between_looks; ++spins) {
+            if (core.queues[home].front() || (spins % 16 == 0 && core.any_front()))
                 return false;
             sync::pause();
         }
-        if (l.waiting() > 0)
+        if (l.waiting() > 0) // takes the line of `pushed` from the pusher
             return true;
     }
     return false;

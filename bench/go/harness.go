@@ -17,14 +17,12 @@ import (
 func keyText(key uint32) string {
 	var digits uint64
 	for i := 0; i < 6; i++ {
-		digits = digits<<8 | uint64(key&31)
+		digits = digits<<8 | uint64("0123456789abcdefghijklmnopqrstuv"[key&31])
 		key >>= 5
 	}
-	letters := (digits + 0x767676767676) >> 7 & 0x010101010101
-	chars := digits + 0x303030303030 + letters*('a'-'0'-10)
 	var text [16]byte
-	binary.LittleEndian.PutUint64(text[:8], 0x2D72657375|chars<<40) // "user-"
-	binary.LittleEndian.PutUint64(text[8:], chars>>24)
+	binary.LittleEndian.PutUint64(text[:8], 0x2D72657375|digits<<40) // "user-"
+	binary.LittleEndian.PutUint64(text[8:], digits>>24)
 	return string(text[:11])
 }
 

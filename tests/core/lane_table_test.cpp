@@ -17,7 +17,7 @@ using keys = key_type_for<std::string, std::hash<std::string_view>, std::equal_t
 
 class Lane_table : public ::testing::Test {
   protected:
-    Lane_table() : maker_(keys::table, std::make_shared<const keys::functions>()) { table_.use(maker_); }
+    Lane_table() : maker_(keys::table, std::make_shared<const keys::functions>()) { table_.use(maker_, 64); }
 
     lane& make(std::string_view key, std::uint32_t hash) { return table_.find_or_make_locked({&key, 0}, hash, 0); }
     lane* find(std::string_view key, std::uint32_t hash) { return table_.find_locked({&key, 0}, hash); }
@@ -141,7 +141,7 @@ TEST(Lane_table_keys, a_key_whose_copy_throws_leaves_the_table_as_it_was) {
     using fragile_keys = key_type_for<fragile, hash_it, std::equal_to<>>;
     lane_maker maker(fragile_keys::table, std::make_shared<const fragile_keys::functions>());
     lane_table table;
-    table.use(maker);
+    table.use(maker, 64);
     const fragile good(1);
     const fragile bad(-1);
     lane& l = table.find_or_make_locked({&good, 0}, 5, 0);

@@ -229,6 +229,22 @@ TEST(Fault_allocation, of_a_second_job_of_a_full_chunk_of_the_lane) {
     }
 }
 
+// A table that is full grows where its idle keys come again; without memory for that it forgets those that are idle.
+TEST(Fault_allocation, of_a_table_that_would_grow) {
+    struct one_place {
+        std::size_t operator()(int) const noexcept { return 0; } // all keys in one table
+    };
+    basic_task_pool<int, one_place> pool({.threads = 1, .autostart = false}); // nobody else forgets keys
+    for (int key = 0; key < 7; ++key)
+        static_cast<void>(pool.lane(key)); // 7 of 8 places
+    static_cast<void>(pool.lane(0));       // comes again
+    const auto before = failures.load();
+    countdown = 0;
+    EXPECT_NO_THROW(static_cast<void>(pool.lane(7)));
+    countdown = never;
+    EXPECT_EQ(failures, before + 1);
+}
+
 task<int> one(int& ran) {
     co_await yield();
     co_return ++ran;

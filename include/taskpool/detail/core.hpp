@@ -246,7 +246,8 @@ class job_source_of : public job_source {
 
 using clock = std::chrono::steady_clock;
 
-/// How long a call may wait.
+/// How long a call may wait. Passed by reference: a copy on the stack is written in pieces and read as a whole, which
+/// waits until all earlier stores are in the cache.
 struct patience {
     enum kind_t : std::uint8_t { none, until_deadline, for_ever } kind;
     std::uint32_t milliseconds = 0; // until the deadline, rounded up, or the most that there are: for virtual time
