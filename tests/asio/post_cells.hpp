@@ -121,13 +121,13 @@ ASIO_TEST(executor, is_equal_for_the_same_key_of_the_same_pool) {
 }
 
 ASIO_TEST(executor, dispatch_runs_at_once_inside_the_lane_only) {
+    gate end;
     task_pool pool({.threads = 2});
     const executor ours(pool, "ours");
     const executor theirs(pool, "theirs");
     const net::any_io_executor erased = ours;
     std::vector<std::string> order; // of "ours"
     std::atomic<bool> other_ran = false;
-    gate end;
     const opener opens(end);
     pool.submit("ours", [&] {
         net::post(ours, [&] { order.push_back("posted"); });
@@ -218,13 +218,14 @@ struct counting_allocator {
 };
 
 ASIO_TEST(executor, uses_its_allocator_and_gives_the_memory_back_before_the_call) {
-    task_pool pool({.threads = 1});
+    gate open;
+    gate again;
     std::atomic<int> outstanding = 0;
+    task_pool pool({.threads = 1});
     const auto ours = net::require(executor(pool, "key"), net::execution::blocking.never,
                                    net::execution::allocator(counting_allocator<char>(outstanding)));
     static_assert(net::execution::is_executor_v<std::remove_const_t<decltype(ours)>>);
     EXPECT_EQ(net::query(ours, net::execution::allocator).outstanding, &outstanding);
-    gate open;
     const opener opens(open);
     occupy(pool, "key", open);
     int seen = -1;
@@ -237,7 +238,6 @@ ASIO_TEST(executor, uses_its_allocator_and_gives_the_memory_back_before_the_call
     pool.drain();
     EXPECT_EQ(seen, 0);
 
-    gate again;
     const opener opens_again(again);
     occupy(pool, "key", again);
     ours.execute([large] { std::exit(large[0] + 1); });
@@ -297,6 +297,7 @@ ASIO_TEST(executor, drain_waits_for_work_that_moves_between_keys) {
 ASIO_TEST(post, stop) {
     balance functions;
     std::atomic<int> reported = 0;
+    gate open;
     task_pool pool({.threads = 1, .on_discard = [&](const taskpool::discard& what) {
                         reported += what.key == "key" && what.reason == taskpool::discard_reason::stopped ? 1 : 0;
                     }});
@@ -304,7 +305,6 @@ ASIO_TEST(post, stop) {
     const auto tracked = net::require(ours, net::execution::outstanding_work.tracked); // stop does not wait for it
     net::steady_timer never(ours, 24h);
     never.async_wait([f = counted(functions)](auto) mutable { f(); }); // an operation that is pending
-    gate open;
     occupy(pool, "key", open);
     for (int i = 0; i < 10; ++i)
         net::post(ours, counted(functions));
@@ -329,9 +329,9 @@ ASIO_TEST(post, stop) {
 }
 
 ASIO_TEST(post, stop_lets_a_job_dispatch_to_its_own_lane) {
+    gate started;
     task_pool pool({.threads = 1});
     const executor ours(pool, "key");
-    gate started;
     bool dispatched = false;
     pool.submit("key", [&](const taskpool::job_context& ctx) {
         started.open();
@@ -346,9 +346,9 @@ ASIO_TEST(post, stop_lets_a_job_dispatch_to_its_own_lane) {
 
 ASIO_TEST(post, close) {
     balance functions;
+    gate open;
     task_pool pool({.threads = 1});
     const executor ours(pool, "key");
-    gate open;
     const opener opens(open);
     occupy(pool, "key", open);
     net::post(ours, counted(functions)); // accepted: runs
@@ -401,11 +401,11 @@ ASIO_TEST(post, drain) {
 ASIO_TEST(post, cancel) {
     balance functions;
     std::atomic<int> reported = 0;
+    gate open;
     task_pool pool({.threads = 1, .on_discard = [&](const taskpool::discard& what) {
                         reported += what.reason == taskpool::discard_reason::cancelled ? 1 : 0;
                     }});
     const executor ours(pool, "key");
-    gate open;
     const opener opens(open);
     occupy(pool, "key", open);
     for (int i = 0; i < 150; ++i)
@@ -452,12 +452,13 @@ ASIO_TEST(post, lane_full) {
         for (const bool pool_is_full : {false, true}) {
             balance functions;
             std::vector<int> order; // of the key
+            gate open;
+            gate again;
             task_pool pool({.threads = 1,
                             .lane_capacity = pool_is_full ? 100U : 2U,
                             .pool_capacity = pool_is_full ? 2U : 1000U,
                             .when_full = rule});
             const executor ours(pool, "key");
-            gate open;
             const opener opens(open);
             occupy(pool, "key", open);
             for (int i = 0; i < 200; ++i)
@@ -484,7 +485,6 @@ ASIO_TEST(post, lane_full) {
             EXPECT_EQ(functions.alive, 0);
             EXPECT_EQ(pool.stats().discarded, 0U);
             // The room is whole again.
-            gate again;
             const opener opens_again(again);
             occupy(pool, "key", again);
             EXPECT_TRUE(pool.try_submit("key", [] {}));
@@ -535,10 +535,10 @@ ASIO_TEST(post, pool_destroyed_by_a_function_of_its_own) {
 }
 
 ASIO_TEST(post, key_submitted_to_meanwhile) {
+    gate open;
     task_pool pool({.threads = 2});
     const executor ours(pool, "key");
     std::vector<int> order; // of the key
-    gate open;
     const opener opens(open);
     occupy(pool, "key", open);
     for (int i = 0; i < 90; i += 3) { // one order for all ways of submitting
