@@ -248,10 +248,8 @@ void pool_core::discard_barrier(barrier_era era) noexcept {
         if (l.front_locked() == nullptr)
             go_idle_locked(s, l);
     }
-    if (settings.max_wait)
-        gate.take_back(s); // as in cancel
     waiting_room.wake(&l, 1);
-    waiting_room.wake(nullptr, 1);
+    tell_of_room(s, 1);
     discard_job(l, job, discard_reason::would_deadlock);
     poke_keeper();
 }

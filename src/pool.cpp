@@ -306,6 +306,13 @@ stop_report pool_core::stop() {
     return report_;
 }
 
+/// Waiting jobs were discarded, and have given their room back to their shard. REQUIRES: no lock held.
+void pool_core::tell_of_room(shard& s, std::size_t count) noexcept {
+    if (settings.max_wait)
+        gate.take_back(s); // its room would let new work past a gate that is shut
+    waiting_room.wake(nullptr, count);
+}
+
 std::size_t pool_core::cancel(const key_view& key) {
     if (is_forked())
         return 0;
@@ -330,12 +337,10 @@ std::size_t pool_core::cancel(const key_view& key) {
     }
     if (ready)
         enqueue(*l, clock.now());
-    if (settings.max_wait)
-        gate.take_back(s); // its room would let new work past a gate that is shut
     const std::size_t count = cut.count - cut.uncounted + (killed != nullptr ? 1 : 0);
+    tell_of_room(s, count);
     request_stops(*l);
     waiting_room.wake(l, count);
-    waiting_room.wake(nullptr, count);
     discard_all(*l, cut, discard_reason::cancelled);
     if (killed != nullptr)
         discard_joint(*l, *killed, discard_reason::cancelled);
@@ -419,13 +424,14 @@ void pool_core::share_lane(lane& l) noexcept {
 void pool_core::unpin(lane& l) noexcept {
     if (is_forked())
         return;
-    bool to_be_swept = false;
-    {
-        const std::lock_guard lock(shard_of(l).lock);
-        to_be_swept = --l.pins == 0 && l.state == lane_state::idle;
-    }
-    if (to_be_swept && clock.asleep())
-        poke_keeper();
+    const std::lock_guard lock(shard_of(l).lock);
+    unpin_locked(l);
+}
+
+/// REQUIRES: the shard's lock.
+void pool_core::unpin_locked(lane& l) noexcept {
+    if (--l.pins == 0 && l.state == lane_state::idle && clock.asleep())
+        poke_keeper(); // it is to be swept
 }
 
 } // namespace taskpool::detail

@@ -99,7 +99,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     void discard_joint(const lane& l, joint_job& killed, discard_reason why) noexcept;
     void end_place(joint_place& place) noexcept;
     void expire_joint(joint_job& whole) noexcept; // REQUIRES: the caller runs the job
-    std::uint32_t end_joint(joint_job& whole, const joint_place* ran) noexcept;
+    std::uint32_t end_joint(joint_job& whole) noexcept;
     bool has_joint_jobs() const noexcept {
         return has_joint_jobs_.load(std::memory_order_relaxed);
     } // see submit_together
@@ -255,6 +255,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     std::optional<tick> oldest_since() const noexcept;
     bool drops_oldest() const noexcept { return settings.when_full == overflow::drop_oldest; }
     bool keeps_latest() const noexcept { return settings.when_full == overflow::keep_latest; }
+    void unpin_locked(lane& l) noexcept;
     struct unpin_at_end {
         pool_core& core;
         lane& l;
@@ -271,6 +272,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     bool spin_for_room(const lane& l) const noexcept;
     bool wait_for_room(lane& l, bool in_pool, const patience& wait, submit_result& refusal);
     bool claim_room(lane& l, bool in_pool) noexcept;
+    void tell_of_room(shard& s, std::size_t count) noexcept;
     void discard_all(lane& l, cut_jobs& cut, discard_reason why) noexcept;
     bool ask_to_stop_locked(shard& s, lane& l) noexcept;
     void request_stops(lane& l) noexcept;
@@ -301,8 +303,10 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     void discard_barrier(barrier_era era) noexcept;
     std::size_t busy_keys_locked(const shard& s) const noexcept;
     static joint_job* kill_current_locked(shard& s, lane& l) noexcept;
+    bool hold_place_locked(shard& s, lane& l, job_slot& front) noexcept;
+    bool hold_at_once_locked(shard& s, lane& l, job_slot& front) noexcept;
     turn come_locked(shard& s, lane& l, job_slot& front) noexcept;
-    void release_place(joint_place& place) noexcept;
+    bool release_place(joint_place& place) noexcept;
     void doubt_joint_jobs() noexcept;
     struct joint_target;
     attempt place_locked(std::span<joint_target> targets, joint_job& made, job_source& job, const job_options& how,

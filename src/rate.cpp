@@ -141,7 +141,8 @@ turn pool_core::attend(lane& l) noexcept {
                 return turn::others;
             }
             if ((b == nullptr && !s.rates.all_attend) || is_stopping() || front->on_stop == resumption ||
-                front->on_stop == posted || (is_joint(front->on_stop) && is_left(place_in(*front)))) {
+                front->on_stop == posted ||
+                (is_joint(front->on_stop) && place_in(*front).joint->now_missing() == joint_job::over)) {
                 l.attends = attends_locked(s, l);
                 return begin_locked(s, l, *front, lock);
             }

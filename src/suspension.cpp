@@ -146,19 +146,33 @@ void pool_core::release_hold(job_extras& e) noexcept {
         let_go(l); // likewise
 }
 
+/// Ends the current job, unless it is held, which is told by `false`. REQUIRES: the lane's lock.
+static bool end_unless_held_locked(lane& l, worker& by, job_extras*& ended) noexcept {
+    const job_extras* const e = l.current_extras_locked();
+    if (e != nullptr && e->holds > 0)
+        return false;
+    if (e == nullptr || e->counts)
+        by.finished.add();
+    ended = l.end_job_locked();
+    l.has_job = ended != nullptr; // until that has ended, too: a barrier does not come before
+    return true;
+}
+
 bool pool_core::end_job_with_extras(lane& l, worker& by) noexcept {
-    shard& s = shard_of(l);
     job_extras* ended = nullptr;
     bool requeue = false;
+    bool is_held = false;
     {
+        const std::lock_guard lock(l.head_lock);
+        is_held = !end_unless_held_locked(l, by, ended);
+    }
+    if (is_held) {
+        shard& s = shard_of(l);
         const std::lock_guard shard_lock(s.lock);
         const std::lock_guard lock(l.head_lock);
         job_extras* const e = l.current_extras_locked();
-        if (e == nullptr || e->holds == 0) {
-            ended = l.end_job_locked();
-            l.has_job = ended != nullptr; // until that has ended, too: a barrier does not come before
-            if (e == nullptr || e->counts)
-                by.finished.add();
+        if (end_unless_held_locked(l, by, ended)) {
+            // The last hold was released meanwhile.
         } else if (can_detach(*e)) {
             e->detached = true;
             l.has_job = false;

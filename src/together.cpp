@@ -6,12 +6,14 @@
 #include <cassert>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <stdexcept>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
 
 #include "pool_core.hpp"
+#include "shared_job.hpp"
 #include "wait_graph.hpp"
 
 namespace taskpool::detail {
@@ -34,8 +36,8 @@ void joint_job::add_place(lane& l) noexcept {
     place->counts = false; // but that of the lane in which the job runs
     place->end = [](job_extras& self) noexcept { self.core->end_place(static_cast<joint_place&>(self)); };
     ++count;
-    ++missing;
-    references.store(count, std::memory_order_relaxed); // its lanes' locks publish it
+    references.store(count, std::memory_order_relaxed); // its lanes' locks publish both
+    missing.store(static_cast<std::int32_t>(count), std::memory_order_relaxed);
 }
 
 void joint_job::free() noexcept {
@@ -80,56 +82,74 @@ joint_place& place_in(job_slot& slot) noexcept { return *pointer_in(slot.storage
 
 bool kill(joint_place& place) noexcept {
     joint_job& whole = *place.joint;
-    const std::lock_guard lock(whole.lock);
-    if (whole.state != joint_job::phase::waits)
+    auto missing = whole.now_missing();
+    // relaxed: what follows from it is under the locks of its lanes.
+    while (missing > 0 && !whole.missing.compare_exchange_weak(missing, joint_job::over, std::memory_order_relaxed)) {
+    }
+    if (missing <= 0)
         return false;
-    whole.state = joint_job::phase::over;
     // relaxed: the place has a reference.
     whole.references.fetch_add(1, std::memory_order_relaxed);
     return true;
 }
 
+/// The place at the front has come to its turn before others of its job: it holds the lane from now on. False, where
+/// nothing has changed, if it is the last one, or its job was killed. REQUIRES: both locks, ownership, which ends where
+/// true.
+bool pool_core::hold_place_locked(shard& s, lane& l, job_slot& front) noexcept {
+    joint_place& place = place_in(front);
+    joint_job& whole = *place.joint;
+    assert(l.attends && l.state == lane_state::active && place.in == &l && place.holds == 0); // I-TOGETHER-1
+    auto missing = whole.now_missing();
+    // release: what ran in this lane comes before the job. Pairs with the last one's acquire (come_locked), which reads
+    // what the others between have made of it, too.
+    while (missing > 1 && !whole.missing.compare_exchange_weak(missing, missing - 1, std::memory_order_release)) {
+    }
+    if (missing <= 1)
+        return false;
+    place.holds = 1;
+    job_slot taken;
+    place.number = l.take_locked(taken);
+    l.link_locked(place);
+    l.has_job = true;
+    suspend_locked(l);
+    ++s.suspended;
+    return true;
+}
+
+/// The same for a lane that is to be queued, and then need not be: no worker is asked for what it would only suspend.
+/// False also where the lane waits for something else, or somebody is to be told of its room. REQUIRES: as before.
+bool pool_core::hold_at_once_locked(shard& s, lane& l, job_slot& front) noexcept {
+    return is_joint(front.on_stop) && !is_stopping() && !s.guarded && !l.paused && !s.rates.concern(l) &&
+           shares_of_locked(l) == nullptr && (!l.room_wanted || l.waiting() > settings.lane_capacity / 2 + 1) &&
+           hold_place_locked(s, l, front);
+}
+
 /// The place at the front has come to its turn: it holds the lane and waits for others, or it is the worker's (`own`)
 /// to run the job in it, to discard it, or to clear it away. REQUIRES: both locks, ownership.
 turn pool_core::come_locked(shard& s, lane& l, job_slot& front) noexcept {
+    const bool lives = !is_stopping() || runs_in_stop(front.on_stop);
+    if (lives && hold_place_locked(s, l, front)) {
+        if (!l.has_room_to_tell_locked(settings.lane_capacity))
+            return turn::holds;
+        ++l.pins;
+        return turn::pinned;
+    }
     joint_place& place = place_in(front);
     joint_job& whole = *place.joint;
-    assert(l.attends && place.in == &l && place.holds == 0); // I-TOGETHER-1
-    bool waits = false;
-    if (!is_stopping() || runs_in_stop(front.on_stop)) {
-        const std::lock_guard lock(whole.lock);
-        if (whole.state != joint_job::phase::over) {
-            assert(whole.state == joint_job::phase::waits && whole.missing > 0); // I-TOGETHER-2
-            place.arrived = true;
-            waits = --whole.missing > 0;
-            place.runs = place.counts = !waits;
-        }
-        if (place.runs) {
-            whole.state = joint_job::phase::runs;
-            whole.runs_in = &l;
-            front.on_stop = joint_must_run; // it has begun
-        }
+    auto missing = lives ? whole.now_missing() : joint_job::over;
+    assert(missing == 1 || missing == joint_job::over); // I-TOGETHER-2
+    // acquire pairs with the releases of those before, in hold_place_locked.
+    while (missing > 0 && !whole.missing.compare_exchange_weak(missing, joint_job::runs, std::memory_order_acquire)) {
+    }
+    if (missing > 0) {
+        whole.runs_in = &l;
+        place.runs = place.counts = true;
+        front.on_stop = joint_must_run; // it has begun
     }
     place.number = l.taken.load(std::memory_order_relaxed) + 1; // under the lane's lock
     l.link_locked(place);
-    if (!waits)
-        return turn::own;
-    place.holds = 1;
-    job_slot taken;
-    l.take_locked(taken);
-    l.has_job = true;
-    assert(l.state == lane_state::active);
-    suspend_locked(l);
-    ++s.suspended;
-    if (!l.has_room_to_tell_locked(settings.lane_capacity))
-        return turn::holds;
-    ++l.pins;
-    return turn::pinned;
-}
-
-bool is_left(const joint_place& place) noexcept {
-    const std::lock_guard lock(place.joint->lock);
-    return place.joint->state == joint_job::phase::over;
+    return turn::own;
 }
 
 bool is_cancelled(const joint_job& job) noexcept {
@@ -139,48 +159,53 @@ bool is_cancelled(const joint_job& job) noexcept {
 /// The job in this place has ended, or what was left of it.
 void pool_core::end_place(joint_place& place) noexcept {
     joint_job& whole = *place.joint;
-    whole.drop_references(1 + (place.runs ? end_joint(whole, &place) : 0));
+    whole.drop_references(1 + (place.runs ? end_joint(whole) : 0));
 }
 
-/// The job is over, and so are the holds of its places, but for that in which it ran. How many: each had a reference.
-/// REQUIRES: no lock held.
-std::uint32_t pool_core::end_joint(joint_job& whole, const joint_place* ran) noexcept {
+/// The job is over, and so are the holds of its places, but for that in which it ran, and the pins of all its lanes.
+/// How many holds: each had a reference. REQUIRES: no lock held.
+std::uint32_t pool_core::end_joint(joint_job& whole) noexcept {
     if (is_forked())
         return 0;     // another thread may have been changing what it has
     whole.set_over(); // so that nobody waits for one of its lanes to release another
     std::uint32_t released = 0;
     for (auto& place : whole.places())
-        if (&place != ran && place.arrived) { // none does any more
-            release_place(place);
+        if (place.runs)
+            unpin(*place.in);
+        else if (release_place(place))
             ++released;
-        }
-    unpin(*whole.places().front().in);
     return released;
 }
 
-/// The place holds its lane no longer.
-void pool_core::release_place(joint_place& place) noexcept {
+/// Ends the place's hold of its lane, and its pin. Whether it had a hold; if not, it gets none: the job is over.
+/// REQUIRES: no lock held.
+bool pool_core::release_place(joint_place& place) noexcept {
     lane& l = *place.in;
     shard& s = shard_of(l);
-    tick age = 0;
-    bool ready = false;
+    std::optional<tick> ready;
     {
         const std::lock_guard shard_lock(s.lock);
         const std::lock_guard lock(l.head_lock);
+        if (place.holds == 0) {
+            unpin_locked(l);
+            return false;
+        }
         assert(l.state == lane_state::suspended && place.holds == 1); // I-TOGETHER-1
         --s.suspended;
         l.end_job_locked();
-        const job_slot* const front = l.front_locked();
-        ready = front != nullptr;
-        if (ready) {
-            age = front->age;
+        if (job_slot* const front = l.front_locked()) {
+            const tick age = front->age;
             l.state = lane_state::active;
+            if (!hold_at_once_locked(s, l, *front))
+                ready = age;
         } else {
             go_idle_locked(s, l);
         }
+        unpin_locked(l);
     }
     if (ready)
-        enqueue(l, age); // ours since it is active and in no queue
+        enqueue(l, *ready); // ours since it is active and in no queue
+    return true;
 }
 
 /// The job came too late: its end is not that of a job, and its tokens were not needed.
@@ -208,7 +233,7 @@ joint_job* pool_core::kill_current_locked(shard& s, lane& l) noexcept {
 void pool_core::discard_joint(const lane& l, joint_job& killed, discard_reason why) noexcept {
     report_discard(maker.key_of(l), why);
     destroy_callable(maker.key_of(l), killed.ops, killed.storage);
-    killed.drop_references(1 + end_joint(killed, nullptr));
+    killed.drop_references(1 + end_joint(killed));
 }
 
 /// For the keeper: discards a job of several keys that has come before what a coroutine waits for and waits for that.
@@ -220,9 +245,7 @@ void pool_core::doubt_joint_jobs() noexcept {
     if (killed == nullptr)
         return;
     const lane& l = *killed->places().front().in; // pinned until the end
-    if (settings.max_wait)
-        gate.take_back(shard_of(l)); // as in cancel
-    waiting_room.wake(nullptr, 1);
+    tell_of_room(shard_of(l), 1);
     discard_joint(l, *killed, discard_reason::would_deadlock);
 }
 
@@ -275,17 +298,18 @@ pool_core::attempt pool_core::place_locked(std::span<joint_target> targets, join
         t.l = nullptr;
         t.more = nullptr;
     }
-    // Lanes are pinned, so that looking one up does not free another, which is idle.
+    // Lanes are pinned, so that looking one up does not free another, which is idle; and then until the job is over.
     struct at_end {
         std::span<joint_target> targets;
+        bool placed = false;
         ~at_end() {
             for (auto& t : targets) {
-                if (t.l != nullptr)
+                if (t.l != nullptr && !placed)
                     --t.l->pins;
                 delete t.more;
             }
         }
-    } const owned{targets};
+    } owned{targets};
     for (std::size_t i = 0; i < targets.size(); ++i) {
         auto& t = targets[i];
         if (t.in->closed)
@@ -340,10 +364,15 @@ pool_core::attempt pool_core::place_locked(std::span<joint_target> targets, join
         expect_special_locked(*t.l);
         t.l->push_locked(from, age, as_place, t.in->era);
         ++from.place;
-        if (t.l->state < lane_state::active)
-            t.ready = activate_locked(*t.in, *t.l);
+        if (t.l->state < lane_state::active && activate_locked(*t.in, *t.l)) {
+            t.ready = true;
+            if (workers_at.wants_waking()) { // not for this. Else one comes anyway, or the pool has not started.
+                const std::lock_guard lock(t.l->head_lock);
+                t.ready = !hold_at_once_locked(*t.in, *t.l, *t.l->front_locked());
+            }
+        }
     }
-    ++first.l->pins;
+    owned.placed = true;
     --first.in->budget;
     ++first.in->accepted;
     ++first.in->together;
@@ -462,18 +491,14 @@ class lanes_before {
     const std::vector<const lane*>& all() {
         for (std::size_t i = 0; i < found_.size(); ++i) {
             joint_job& whole = *found_[i];
-            std::vector<const joint_place*> missing;
-            {
-                const std::lock_guard lock(whole.lock);
-                if (whole.state == joint_job::phase::runs)
-                    lanes_.push_back(whole.runs_in);
-                else if (whole.state == joint_job::phase::waits)
-                    for (const auto& place : whole.places())
-                        if (!place.arrived)
-                            missing.push_back(&place);
-            }
-            for (const joint_place* const sought : missing)
-                add(*sought->in, [sought](const joint_place* place, std::uint32_t) { return place == sought; });
+            // relaxed: no place arrives under the shards' locks, which published runs_in; an end or a kill may come.
+            const auto missing = whole.missing.load(std::memory_order_relaxed);
+            if (missing == joint_job::runs)
+                lanes_.push_back(whole.runs_in);
+            else if (missing > 0)
+                for (const auto& sought : whole.places())
+                    if (sought.holds == 0)
+                        add(*sought.in, [&](const joint_place* place, std::uint32_t) { return place == &sought; });
         }
         return lanes_;
     }
@@ -481,11 +506,10 @@ class lanes_before {
     template <class F>
     joint_job* waiting_for(F is_such) const {
         for (joint_job* const whole : found_) {
-            const std::lock_guard lock(whole->lock);
-            if (whole->state != joint_job::phase::waits)
+            if (whole->now_missing() <= 0)
                 continue;
             for (const auto& place : whole->places())
-                if (!place.arrived && is_such(place.in))
+                if (place.holds == 0 && is_such(place.in))
                     return whole;
         }
         return nullptr;

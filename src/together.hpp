@@ -10,12 +10,14 @@
 // It counts as one job: accepted, and in the pool's room, by the shard of its first place; taken, finished or discarded
 // by whoever begins or kills it.
 //
-//   I-TOGETHER-1  A place is in its lane's queue until a worker takes it; from then on it is the extras of its lane's
-//                 current job, until the job has ended or was killed. So under the lane's lock it is found in one of
-//                 them. A lane that has one attends, so that others pay nothing for that. One that arrives and is not
-//                 the last suspends its lane in the same instant, with a hold.
-//   I-TOGETHER-2  `state` leaves `waits` once, under `lock`: by the last place that arrives, or by who kills it. The
-//                 lane of the first place is pinned until the job is over: a future of the job names it.
+//   I-TOGETHER-1  A place is in its lane's queue until it comes to its turn; from then on it is the extras of the
+//                 current job of its lane, until the job has ended or was killed. So under the lane's lock it is found
+//                 in one of them. A lane that has one attends, so that others pay nothing for that. One that arrives
+//                 and is not the last suspends its lane in the same instant, with a hold.
+//   I-TOGETHER-2  `missing` counts the places that have not arrived while the job waits. The last one to arrive makes
+//                 it `runs`, or who kills the job makes it `over`. A place arrives under both locks of its lane, so
+//                 with all shards locked none does. Its lanes are pinned until the job is over: who ends or kills it
+//                 looks at all of them, and a future of it names the first.
 //   I-TOGETHER-3  Each place has a reference, from the submit until it has done its part, and so has who kills the job;
 //                 the last one frees it.
 #pragma once
@@ -31,21 +33,22 @@
 namespace taskpool::detail {
 
 struct joint_place : job_extras {
-    bool arrived = false; // under the job's lock: it holds its lane, or the job runs there
-    bool runs = false;    // the job, in its lane
-    bool kills = false;   // its discard is the job's; of who discards it
+    bool runs = false;  // the job, in its lane
+    bool kills = false; // its discard is the job's; of who discards it
 };
 
 struct joint_job {
-    enum class phase : std::uint8_t { waits, runs, over };
+    static constexpr std::int32_t runs = 0, over = -1; // of `missing`, which is greater while the job waits
 
     /// With room for so many places, and none. Throws std::bad_alloc.
     static joint_job* make(pool_core& core, std::size_t most_places);
     void add_place(lane& l) noexcept;
     std::span<joint_place> places() noexcept { return {std::launder(reinterpret_cast<joint_place*>(this + 1)), count}; }
+    // relaxed: a hint, or under the lock of a lane that has a place of it, in which it is no surprise.
+    std::int32_t now_missing() const noexcept { return missing.load(std::memory_order_relaxed); }
+    /// REQUIRES: the job runs, or was killed, and is the caller's.
     void set_over() noexcept {
-        const std::lock_guard guard(lock);
-        state = phase::over;
+        missing.store(over, std::memory_order_relaxed); // who looks at its lanes next sees it, by their locks
     }
     void drop_references(std::uint32_t how_many) noexcept;
     void free() noexcept;
@@ -57,13 +60,13 @@ struct joint_job {
     alignas(inline_job_alignment) std::byte storage[inline_job_size];
     // --- Any thread
     sync::atomic<std::uint32_t> references{0};
+    sync::atomic<std::int32_t> missing{0};
     sync::atomic<bool> cancelled{false}; // a request, as that of a lane
     // --- Under `lock`, which is taken last
     sync::spin_lock lock;
-    phase state = phase::waits;
-    std::uint32_t missing = 0;
-    lane* runs_in = nullptr;
     std::stop_source stop{std::nostopstate};
+    // --- Under the lock of that lane's shard
+    lane* runs_in = nullptr;
 
   private:
     explicit joint_job(pool_core& owner) noexcept : core(owner) {}
@@ -87,9 +90,6 @@ class all_shards_lock {
   private:
     const pool_core& core_;
 };
-
-/// Whether the place is left of a job that was killed. REQUIRES: the lane's lock, or the place is the caller's.
-bool is_left(const joint_place& place) noexcept;
 
 /// Whether one of its keys was cancelled. REQUIRES: called by the job's thread, or while it runs.
 bool is_cancelled(const joint_job& job) noexcept;

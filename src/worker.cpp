@@ -216,7 +216,7 @@ template <bool MakesWay>
 bool worker::next(lane& l, job_slot& job, std::uint64_t& number) noexcept {
     for (;;) {
         l.head_lock.lock();
-        const job_slot* const front = l.front_locked();
+        job_slot* const front = l.front_locked();
         if (front == nullptr) {
             l.head_lock.unlock();
             if (number > 1 && more_comes(l))
@@ -226,7 +226,10 @@ bool worker::next(lane& l, job_slot& job, std::uint64_t& number) noexcept {
             continue;
         }
         const tick age = front->age;
-        if (MakesWay && should_yield(age)) {
+        // What only holds its lane need not make way. Should it be the last by then, it runs before an older one, once.
+        const bool only_holds =
+            is_joint(front->on_stop) && place_in(*front).joint->now_missing() > 1 && !core.workers_at.has_surplus();
+        if (MakesWay && !only_holds && should_yield(age)) {
             const tick submitted = core.submitted(*front);
             const bool waited_for_itself = l.attends || core.workers_at.has_surplus();
             l.head_lock.unlock();
@@ -288,7 +291,7 @@ void worker::tell_submitters(lane& l, bool lane_wanted, bool pool_wanted) noexce
 
 /// Ends the current job of the lane. False when it is held: then the lane is suspended and no longer this worker's.
 bool worker::end_job(lane& l) noexcept {
-    {
+    if (!l.may_have_extras()) {
         const std::lock_guard lock(l.head_lock);
         if (l.extras == nullptr) {
             l.has_job = false;

@@ -101,6 +101,46 @@ TEST(Together, a_place_may_come_to_its_turn_while_another_job_ends) {
     EXPECT_EQ(pool.stats().finished, 3U);
 }
 
+TEST(Together, a_place_holds_the_lane_that_a_job_before_it_releases_at_once) {
+    manual_pool pool;
+    bool ran = false;
+    pool.submit_together({"a", "b"}, [&] { ran = true; });
+    pool.submit("c", [] {});
+    pool.submit_together({"a", "c"}, [] {});
+    pool.submit_together({"b", "c"}, [] {});
+    while (!ran)
+        ASSERT_TRUE(pool.step());
+    EXPECT_EQ(pool.stats().suspended_lanes, 1U); // of "a" and "b" that in which it did not run
+    pool.run_until_idle();
+    EXPECT_EQ(pool.stats().suspended_lanes, 0U);
+    EXPECT_EQ(pool.stats().finished, 4U);
+}
+
+TEST(Together, its_lanes_stay_until_it_is_over_when_it_was_cancelled) {
+    // I-TOGETHER-2. Meanwhile those of which it was not cancelled have passed its place, are idle, and would be freed.
+    const strings keys = {"a", "b", "c", "d", "e", "f"};
+    gate busy;
+    gate others_are_busy;
+    std::function<void()> while_it_is_discarded;
+    task_pool pool({.threads = 6, .on_discard = [&](const discard&) { while_it_is_discarded(); }});
+    const opener opens(busy);
+    const opener opens_others(others_are_busy);
+    for (const auto& key : keys)
+        occupy(pool, key, key == "a" ? busy : others_are_busy);
+    ASSERT_TRUE(pool.submit_together(keys, [] { FAIL(); }));
+    while_it_is_discarded = [&] {
+        others_are_busy.open();
+        EXPECT_TRUE(eventually([&] { return pool.active_keys() == 1; }));
+        for (int key = 0; key < 20'000; ++key) // their lanes take the room of idle ones
+            pool.submit(std::to_string(key), [] {});
+        EXPECT_TRUE(eventually([&] { return pool.active_keys() == 1; }));
+    };
+    EXPECT_EQ(pool.cancel("a"), 1U);
+    busy.open();
+    pool.drain();
+    EXPECT_EQ(pool.stats().discarded, 1U);
+}
+
 TEST(Together, is_one_job_in_the_histograms_and_one_of_each_of_its_keys) {
     constexpr int jobs = 2'000;
     task_pool pool({.threads = 2});
