@@ -3,7 +3,8 @@
 """gauge.py PROGRAM [--accept]: what a job costs in instructions and allocations, which no load of the machine changes.
 
 Instructions are those of submitting and running a 16-byte job, counted by callgrind: the difference between two numbers
-of jobs, so that starting and ending do not count. Allocations are counted for a job that finds no other one waiting
+of jobs, so that starting and ending do not count. A run counts more where a spin or a sweep comes between, or where
+the keeper wakes late, since until then the worker reads the clock itself: so of several runs the least counts. Allocations are counted for a job that finds no other one waiting
 (steady) and for many that wait (backlog). All are compared with gauge.json: more instructions by over 3 %, or more
 allocations, fail. --accept records the present ones.
 """
@@ -20,6 +21,7 @@ WAYS = ("known", "new", "handle")
 FEW, MANY = 10_000, 30_000
 MOST_MORE = 0.03
 ALLOCATION_STEP = 0.005  # less than this is rounding
+MOST_RUNS, RUNS_TO_ACCEPT = 5, 3
 
 
 def output_of(*command):
@@ -35,20 +37,27 @@ def instructions(program, way, jobs):
     return int(re.search(r"Collected : (\d+)", done.stderr).group(1)), int(done.stdout)
 
 
-def least(one, other):
-    return {way: {what: min(value, other[way][what]) for what, value in costs.items()} for way, costs in one.items()}
+class Gauge:
+    """The least of all runs so far."""
 
+    def __init__(self, program):
+        self.program = program
+        self.least = {}  # by way and number of jobs: instructions and allocations of all of them
+        self.steady = {}  # by way: allocations of a job
 
-def measure(program):
-    costs = {}
-    for way in WAYS:
-        (few, allocated_few), (many, allocated_many) = (instructions(program, way, jobs) for jobs in (FEW, MANY))
-        costs[way] = {
-            "instructions": round((many - few) / (MANY - FEW)),
-            "allocations_steady": float(output_of(program, way, "steady").stdout),
-            "allocations_backlog": round((allocated_many - allocated_few) / (MANY - FEW), 3),
-        }
-    return costs
+    def run(self):
+        for way in WAYS:
+            for jobs in (FEW, MANY):
+                counted = instructions(self.program, way, jobs)
+                self.least[way, jobs] = tuple(map(min, counted, self.least.get((way, jobs), counted)))
+            steady = float(output_of(self.program, way, "steady").stdout)
+            self.steady[way] = min(steady, self.steady.get(way, steady))
+
+    def costs(self):
+        of_a_job = {way: [(many - few) / (MANY - FEW) for few, many in zip(self.least[way, FEW], self.least[way, MANY])]
+                    for way in WAYS}
+        return {way: {"instructions": round(of_a_job[way][0]), "allocations_steady": self.steady[way],
+                      "allocations_backlog": round(of_a_job[way][1], 3)} for way in WAYS}
 
 
 def compare(now, before, same_tools):
@@ -72,21 +81,26 @@ def main(arguments):
         return 2
     program = arguments[0]
     tools = output_of(program, "made", "by").stdout.strip()
-    now = measure(program)
+    accepts = "--accept" in arguments
+    recorded = json.loads(RECORDED.read_text())
+    same_tools = recorded["made_by"] == tools
+    gauge = Gauge(program)
+    for runs in range(1, MOST_RUNS + 1):
+        gauge.run()
+        now = gauge.costs()
+        worse = compare(now, recorded["costs"], same_tools)
+        enough = runs == RUNS_TO_ACCEPT if accepts else not worse
+        if enough:
+            break
     for way, costs in now.items():
         print(f"{way:6}  {costs['instructions']:6} instructions, {costs['allocations_steady']:g} allocations a job "
               f"({costs['allocations_backlog']:g} in a backlog)")
-    if "--accept" in arguments:
+    if accepts:
         RECORDED.write_text(json.dumps({"made_by": tools, "costs": now}, indent=2) + "\n")
         print(f"recorded in bench/{RECORDED.name}")
         return 0
-    recorded = json.loads(RECORDED.read_text())
-    same_tools = recorded["made_by"] == tools
     if not same_tools:
         print(f"gauge: made by {tools}; the recorded instructions, by {recorded['made_by']}, are not compared")
-    worse = compare(now, recorded["costs"], same_tools)
-    if worse:  # a sweep of the lanes or a spin may have come between: once more
-        worse = compare(least(now, measure(program)), recorded["costs"], same_tools)
     for line in worse:
         print(f"gauge: {line}", file=sys.stderr)
     if worse:

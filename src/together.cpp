@@ -36,7 +36,8 @@ void joint_job::add_place(lane& l) noexcept {
     place->counts = false; // but that of the lane in which the job runs
     place->end = [](job_extras& self) noexcept { self.core->end_place(static_cast<joint_place&>(self)); };
     ++count;
-    references.store(count, std::memory_order_relaxed); // its lanes' locks publish both
+    // relaxed: its lanes' locks publish both.
+    references.store(count, std::memory_order_relaxed);
     missing.store(static_cast<std::int32_t>(count), std::memory_order_relaxed);
 }
 
