@@ -5,8 +5,8 @@
 // They wait in a lane of their own, which belongs to no key and lies in no table: so they run one after the other, and
 // whatever can become of a job in a lane can become of them. Each begins a new *era*: its submit takes the locks of all
 // shards, so that at one instant all lanes go over to that, and every job is marked with the era in which it was
-// pushed. While barriers wait or run, all lanes attend (attend, in rate.cpp), and none takes a job of a later era than
-// the open one: it is suspended.
+// pushed. While barriers wait or run, all lanes attend (attend.cpp), and none takes a job of a later era than the open
+// one: it is suspended.
 //
 // The keeper conducts. It opens the era before the first barrier, looks through the lanes for one that still has work
 // of it (each lane that has none never has any again, so it goes through them once, and is told when the one that it

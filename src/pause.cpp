@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Paused keys. A worker that finds its lane paused when it would take the next job suspends it (attend, in rate.cpp); a
-// push to a paused lane that was idle suspends it, too. It is suspended without a current job then.
+// Paused keys. A worker that finds its lane paused when it would take the next job suspends it (attend.cpp); a push to
+// a paused lane that was idle suspends it, too. It is suspended without a current job then.
 //
 // A paused lane is pinned: it is not forgotten though it may be idle.
 #include <mutex>

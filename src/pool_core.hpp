@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The pool: what its parts share, and who may touch what. The parts are in files of their own:
 //
-//   lane, lane_table   one key's FIFO; key -> lane           pool.cpp        start, close, cancel, stop
+//   lane, lane_table   one key's FIFO; key -> lane           pool.cpp        start, close, stop
 //   ready_queue        ready lanes by age                    submit.cpp      submit, and waiting for room
 //   parking, worker    who runs, who sleeps                  suspension.cpp  lanes between two jobs
 //   room, gate         waiting for room; the pool's capacity pause.cpp       keys none of whose jobs starts
@@ -13,12 +13,15 @@
 //   tagged_job         jobs that replace one another         manual          a pool without threads, for tests
 //   rate               how often a key's jobs start          together        jobs of several keys
 //   overload           when ready keys wait for too long     shared_job      jobs of a key that run side by side
-//   barrier            jobs between all others
+//   barrier            jobs between all others               attend.cpp      whether a lane's next job may start
+//                                                            cancel.cpp      what becomes of a cancelled key's jobs
 //
 // Order of locks: lifecycle_, the barriers', the wait graph's, gate, shards' in their order, one lane's head, that of
 // one beside it, a job's of several keys. None is held while a handler, a job or a job's destructor runs. A ready
 // queue's, the room's, the timers', parking's and quiet_'s are taken last, and nothing under them; so is
 // companions_mutex_.
+//
+// Longer than 400 lines, so that who may touch what stands in one place.
 #pragma once
 
 #include <chrono>
@@ -141,7 +144,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     void deliver(delivery& what) noexcept;
     void postpone(delivery& what) noexcept; // to the next tick
 
-    // --- Keys that are paused or limited, or have shared jobs, whose lanes attend (rate.cpp)
+    // --- Keys that are paused or limited, or have shared jobs, whose lanes attend (attend.cpp)
     turn attend(lane& l) noexcept;
     void limit(const key_view& key, const rate& most);
     bool unlimit(const key_view& key);

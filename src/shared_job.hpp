@@ -11,8 +11,8 @@
 //                                                       |
 //                                                    it ends, with its lane
 //
-// A lane to which a shared job was pushed attends (attend, in rate.cpp). Its worker asks there whether the next job may
-// start beside those that run. If not, the lane is suspended until the end of one of these lets it. If so, and the job
+// A lane to which a shared job was pushed attends (attend.cpp). Its worker asks there whether the next job may start
+// beside those that run. If not, the lane is suspended until the end of one of these lets it. If so, and the job
 // is shared, the worker passes the lane on, to its queue, suspended or without work, and then runs the job itself: so a
 // shared job never waits for a worker outside its lane, and the lane's capacity bounds all that wait.
 //

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The loop: find a lane, serve it, park. See lane.hpp for what a lane's owner may do, parking.hpp for why no lane is
-// left lying.
+// left lying. Longer than 400 lines, as all of it is one thread's.
 #include "worker.hpp"
 
 #include <algorithm>
