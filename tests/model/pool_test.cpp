@@ -2,7 +2,7 @@
 // The whole pool, with the core's own code from the submit to the join, in a few jobs' time. What jobs use is declared
 // before the pool, as its users do.
 //
-// Where the keeper is the sleeper, it does not run before it is joined: what it would mend a tick later is a deadlock.
+// The keeper does not run before it is joined, unless a test says so: what it would mend a tick later is a deadlock.
 #include <taskpool/detail/posting.hpp>
 #include <taskpool/taskpool.hpp>
 
@@ -11,7 +11,21 @@
 namespace taskpool::model {
 namespace {
 
-const std::string keeper = "taskpool-2"; // of pools with two threads at most
+/// Some hundred steps have too many interleavings for all of them: the first ones are explored, and some at random.
+struct pool_bounds {
+    int preemptions = 1;
+    int stale_reads = 0;
+    std::uint64_t random = 1'500;
+    bool keeper_runs = false;
+
+    operator bounds() const { // NOLINT(google-explicit-constructor): written where bounds are wanted
+        return {.preemptions = preemptions,
+                .stale_reads = stale_reads,
+                .systematic = 4'000,
+                .random = random,
+                .sleeper = keeper_runs ? "" : "taskpool-2"}; // of pools with two threads at most
+    }
+};
 
 /// Sleeps until the pool has been quiet for that long.
 void let_time_pass(std::chrono::milliseconds time) {
@@ -22,7 +36,7 @@ void let_time_pass(std::chrono::milliseconds time) {
 // --- Lanes that go idle ----------------------------------------------------------------------------------------------
 
 TEST(Pool, a_push_meets_its_lane_going_idle) {
-    expect_all_pass({.preemptions = 1, .stale_reads = 1, .systematic = 4'000, .random = 1'500, .sleeper = keeper}, [] {
+    expect_all_pass(pool_bounds{.stale_reads = 1}, [] {
         key_state a;
         {
             task_pool pool({.threads = 1, .max_threads = 2});
@@ -35,7 +49,7 @@ TEST(Pool, a_push_meets_its_lane_going_idle) {
 }
 
 TEST(Pool, two_producers_push_to_one_key) {
-    expect_all_pass({.preemptions = 1, .stale_reads = 0, .systematic = 4'000, .random = 1'500, .sleeper = keeper}, [] {
+    expect_all_pass(pool_bounds{}, [] {
         key_state a;
         checked<int> of_other(0);
         {
@@ -53,7 +67,7 @@ TEST(Pool, two_producers_push_to_one_key) {
 
 TEST(Pool, a_key_is_forgotten_while_it_is_pushed_to) {
     // The keeper falls asleep and sweeps as the time of the second push comes.
-    expect_all_pass({.preemptions = 1, .stale_reads = 0, .systematic = 4'000, .random = 1'500}, [] {
+    expect_all_pass(pool_bounds{.keeper_runs = true}, [] {
         key_state a;
         {
             task_pool pool({.threads = 1, .max_threads = 1});
@@ -68,7 +82,7 @@ TEST(Pool, a_key_is_forgotten_while_it_is_pushed_to) {
 
 TEST(Pool, a_handle_keeps_a_key_that_is_swept) {
     // The keeper sweeps as the time of the other handle's end comes, and before that of the push.
-    expect_all_pass({.preemptions = 1, .stale_reads = 0, .systematic = 4'000, .random = 1'500}, [] {
+    expect_all_pass(pool_bounds{.keeper_runs = true}, [] {
         key_state a;
         {
             task_pool pool({.threads = 1, .max_threads = 1});
@@ -91,7 +105,7 @@ TEST(Pool, a_handle_keeps_a_key_that_is_swept) {
 
 TEST(Pool, no_wake_up_of_two_workers_is_lost) {
     // "a" and "b" have different homes; each worker parks, steals and is woken.
-    expect_all_pass({.preemptions = 1, .stale_reads = 0, .systematic = 4'000, .random = 1'500, .sleeper = keeper}, [] {
+    expect_all_pass(pool_bounds{}, [] {
         key_state a;
         key_state b;
         {
@@ -108,7 +122,7 @@ TEST(Pool, no_wake_up_of_two_workers_is_lost) {
 
 TEST(Pool, two_workers_run_jobs_at_once) {
     // Neither worker can do both: who searches must wake the other for what it leaves.
-    expect_all_pass({.preemptions = 1, .stale_reads = 0, .systematic = 4'000, .random = 3'000, .sleeper = keeper}, [] {
+    expect_all_pass(pool_bounds{.random = 3'000}, [] {
         gate b_runs;
         {
             task_pool pool({.threads = 2, .max_threads = 2});
@@ -120,7 +134,7 @@ TEST(Pool, two_workers_run_jobs_at_once) {
 }
 
 TEST(Pool, a_lane_is_ready_while_the_only_worker_parks) {
-    expect_all_pass({.preemptions = 2, .stale_reads = 0, .systematic = 4'000, .random = 1'500, .sleeper = keeper}, [] {
+    expect_all_pass(pool_bounds{.preemptions = 2}, [] {
         key_state a;
         {
             task_pool pool({.threads = 1, .max_threads = 2});
@@ -135,7 +149,7 @@ TEST(Pool, a_lane_is_ready_while_the_only_worker_parks) {
 
 TEST(Pool, a_worker_whose_job_blocks_is_replaced) {
     // The job says so itself.
-    expect_all_pass({.preemptions = 1, .stale_reads = 0, .systematic = 4'000, .random = 1'500}, [] {
+    expect_all_pass(pool_bounds{.keeper_runs = true}, [] {
         gate b_ran;
         {
             task_pool pool({.threads = 1, .max_threads = 2});
@@ -150,7 +164,7 @@ TEST(Pool, a_worker_whose_job_blocks_is_replaced) {
 }
 
 TEST(Pool, the_keeper_notices_a_worker_whose_job_blocks) {
-    expect_all_pass({.preemptions = 1, .stale_reads = 0, .systematic = 4'000, .random = 1'500}, [] {
+    expect_all_pass(pool_bounds{.keeper_runs = true}, [] {
         gate b_ran;
         {
             task_pool pool({.threads = 1, .max_threads = 2});
@@ -164,7 +178,7 @@ TEST(Pool, the_keeper_notices_a_worker_whose_job_blocks) {
 // --- Room, and ends --------------------------------------------------------------------------------------------------
 
 TEST(Pool, a_submitter_waits_for_room_while_the_pool_is_drained) {
-    expect_all_pass({.preemptions = 1, .stale_reads = 0, .systematic = 4'000, .random = 1'500}, [] {
+    expect_all_pass(pool_bounds{.keeper_runs = true}, [] {
         key_state a;
         {
             task_pool pool({.threads = 1, .max_threads = 1, .lane_capacity = 1});
@@ -181,7 +195,7 @@ TEST(Pool, a_submitter_waits_for_room_while_the_pool_is_drained) {
 }
 
 TEST(Pool, a_submitter_waits_for_room_while_the_pool_is_stopped) {
-    expect_all_pass({.preemptions = 1, .stale_reads = 0, .systematic = 4'000, .random = 1'500}, [] {
+    expect_all_pass(pool_bounds{.keeper_runs = true}, [] {
         key_state a;
         unsigned accepted = 0;
         {
@@ -202,7 +216,7 @@ TEST(Pool, a_submitter_waits_for_room_while_the_pool_is_stopped) {
 }
 
 TEST(Pool, two_threads_stop_it_while_a_third_submits) {
-    expect_all_pass({.preemptions = 1, .stale_reads = 0, .systematic = 4'000, .random = 1'500, .sleeper = keeper}, [] {
+    expect_all_pass(pool_bounds{}, [] {
         key_state a;
         {
             task_pool pool({.threads = 1, .max_threads = 2});
@@ -219,7 +233,7 @@ TEST(Pool, two_threads_stop_it_while_a_third_submits) {
 }
 
 TEST(Pool, a_key_is_cancelled_while_its_jobs_run) {
-    expect_all_pass({.preemptions = 1, .stale_reads = 1, .systematic = 4'000, .random = 1'500, .sleeper = keeper}, [] {
+    expect_all_pass(pool_bounds{.stale_reads = 1}, [] {
         key_state a;
         {
             task_pool pool({.threads = 1, .max_threads = 2});
@@ -237,7 +251,7 @@ TEST(Pool, a_key_is_cancelled_while_its_jobs_run) {
 // --- What lanes can do besides ---------------------------------------------------------------------------------------
 
 TEST(Pool, a_hold_is_released_while_its_job_returns) {
-    expect_all_pass({.preemptions = 1, .stale_reads = 1, .systematic = 4'000, .random = 1'500, .sleeper = keeper}, [] {
+    expect_all_pass(pool_bounds{.stale_reads = 1}, [] {
         key_state a;
         gate taken;
         {
@@ -262,7 +276,7 @@ TEST(Pool, a_hold_is_released_while_its_job_returns) {
 }
 
 TEST(Pool, a_key_is_resumed_while_it_is_pushed_to) {
-    expect_all_pass({.preemptions = 1, .stale_reads = 0, .systematic = 4'000, .random = 1'500, .sleeper = keeper}, [] {
+    expect_all_pass(pool_bounds{}, [] {
         key_state a;
         {
             task_pool pool({.threads = 1, .max_threads = 2});
@@ -278,7 +292,7 @@ TEST(Pool, a_key_is_resumed_while_it_is_pushed_to) {
 }
 
 TEST(Pool, a_paused_key_starts_nothing) {
-    expect_all_pass({.preemptions = 1, .stale_reads = 1, .systematic = 4'000, .random = 1'500, .sleeper = keeper}, [] {
+    expect_all_pass(pool_bounds{.stale_reads = 1}, [] {
         key_state a;
         key_state b;
         {
@@ -296,7 +310,7 @@ TEST(Pool, a_paused_key_starts_nothing) {
 }
 
 TEST(Pool, jobs_of_two_keys_have_both) {
-    expect_all_pass({.preemptions = 1, .stale_reads = 0, .systematic = 4'000, .random = 1'500, .sleeper = keeper}, [] {
+    expect_all_pass(pool_bounds{}, [] {
         key_state a;
         key_state b;
         checked<int> of_both(0);
@@ -318,7 +332,7 @@ TEST(Pool, jobs_of_two_keys_have_both) {
 }
 
 TEST(Pool, a_job_of_two_keys_is_cancelled_in_one_of_them) {
-    expect_all_pass({.preemptions = 1, .stale_reads = 0, .systematic = 4'000, .random = 1'500, .sleeper = keeper}, [] {
+    expect_all_pass(pool_bounds{}, [] {
         key_state b;
         checked<int> of_both(0);
         {
@@ -333,7 +347,7 @@ TEST(Pool, a_job_of_two_keys_is_cancelled_in_one_of_them) {
 }
 
 TEST(Pool, shared_jobs_run_side_by_side_and_exclusive_ones_alone) {
-    expect_all_pass({.preemptions = 1, .stale_reads = 0, .systematic = 4'000, .random = 1'500, .sleeper = keeper}, [] {
+    expect_all_pass(pool_bounds{}, [] {
         checked<int> value(0);
         {
             task_pool pool({.threads = 2, .max_threads = 2});
@@ -352,7 +366,7 @@ TEST(Pool, shared_jobs_run_side_by_side_and_exclusive_ones_alone) {
 }
 
 TEST(Pool, a_barrier_is_between_what_comes_before_and_after_it) {
-    expect_all_pass({.preemptions = 1, .stale_reads = 0, .systematic = 4'000, .random = 1'500}, [] {
+    expect_all_pass(pool_bounds{.keeper_runs = true}, [] {
         key_state a;
         key_state b;
         {
@@ -371,7 +385,7 @@ TEST(Pool, a_barrier_is_between_what_comes_before_and_after_it) {
 }
 
 TEST(Pool, a_job_is_replaced_while_it_comes_to_its_turn) {
-    expect_all_pass({.preemptions = 1, .stale_reads = 1, .systematic = 4'000, .random = 1'500, .sleeper = keeper}, [] {
+    expect_all_pass(pool_bounds{.stale_reads = 1}, [] {
         key_state a;
         {
             task_pool pool({.threads = 1, .max_threads = 2});
@@ -386,7 +400,7 @@ TEST(Pool, a_job_is_replaced_while_it_comes_to_its_turn) {
 
 TEST(Pool, a_job_is_replaced_in_a_workers_hands_and_then_left_alone) {
     // It is the second job's content that runs, though the third one finds the place taken for cancelled.
-    expect_all_pass({.preemptions = 1, .stale_reads = 1, .systematic = 4'000, .random = 1'500, .sleeper = keeper}, [] {
+    expect_all_pass(pool_bounds{.stale_reads = 1}, [] {
         key_state a;
         {
             task_pool pool({.threads = 1, .max_threads = 2});
@@ -402,7 +416,7 @@ TEST(Pool, a_job_is_replaced_in_a_workers_hands_and_then_left_alone) {
 }
 
 TEST(Pool, a_result_is_waited_for) {
-    expect_all_pass({.preemptions = 1, .stale_reads = 1, .systematic = 4'000, .random = 1'500, .sleeper = keeper}, [] {
+    expect_all_pass(pool_bounds{.stale_reads = 1}, [] {
         key_state a;
         {
             task_pool pool({.threads = 1, .max_threads = 2});
@@ -419,7 +433,7 @@ TEST(Pool, a_result_is_waited_for) {
 }
 
 TEST(Pool, a_coroutine_goes_on_while_it_is_about_to_be_suspended) {
-    expect_all_pass({.preemptions = 1, .stale_reads = 0, .systematic = 4'000, .random = 1'500, .sleeper = keeper}, [] {
+    expect_all_pass(pool_bounds{}, [] {
         key_state a;
         {
             task_pool pool({.threads = 2, .max_threads = 2});
@@ -450,7 +464,7 @@ class from_elsewhere {
 };
 
 TEST(Pool, a_coroutine_awaits_what_may_have_come_already) {
-    expect_all_pass({.preemptions = 1, .stale_reads = 1, .systematic = 4'000, .random = 1'500, .sleeper = keeper}, [] {
+    expect_all_pass(pool_bounds{.stale_reads = 1}, [] {
         key_state a;
         std::thread there;
         {
@@ -469,7 +483,7 @@ TEST(Pool, a_coroutine_awaits_what_may_have_come_already) {
 }
 
 TEST(Pool, what_follows_a_result_finds_its_lane_full) {
-    expect_all_pass({.preemptions = 1, .stale_reads = 1, .systematic = 4'000, .random = 1'500}, [] {
+    expect_all_pass(pool_bounds{.stale_reads = 1, .keeper_runs = true}, [] {
         key_state b;
         {
             task_pool pool({.threads = 1, .max_threads = 1, .lane_capacity = 1});
@@ -483,7 +497,7 @@ TEST(Pool, what_follows_a_result_finds_its_lane_full) {
 }
 
 TEST(Pool, a_drain_waits_for_outstanding_work_of_executors) {
-    expect_all_pass({.preemptions = 1, .stale_reads = 2, .systematic = 4'000, .random = 1'500, .sleeper = keeper}, [] {
+    expect_all_pass(pool_bounds{.stale_reads = 2}, [] {
         checked<int> ended(0);
         {
             task_pool pool({.threads = 1, .max_threads = 2});
@@ -504,7 +518,7 @@ TEST(Pool, a_drain_waits_for_outstanding_work_of_executors) {
 }
 
 TEST(Pool, the_last_of_several_ends_of_work_tells_who_drains) {
-    expect_all_pass({.preemptions = 1, .stale_reads = 1, .systematic = 4'000, .random = 1'500, .sleeper = keeper}, [] {
+    expect_all_pass(pool_bounds{.stale_reads = 1}, [] {
         task_pool pool({.threads = 1, .max_threads = 2});
         const auto handle = pool.lane("a");
         const auto lane = std::make_shared<detail::posting_lane>(handle);
