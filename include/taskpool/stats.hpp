@@ -26,6 +26,8 @@ struct histogram {
 };
 
 /// A picture of the pool. Counters only grow; each is exact, but they are read one after the other while work goes on.
+/// What has become of a job is counted at its end: that may be a moment after its future is ready, and is before a
+/// drain() that waits for it returns.
 struct pool_stats {
     std::uint64_t accepted = 0; ///< Jobs that the pool took.
     std::uint64_t finished =
