@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // For gauge.py, which counts this program's instructions:
 //     gauge WAY JOBS     submits so many 16-byte jobs to a pool of one worker, which then runs them, and prints how
-//     many
-//                        allocations that took. WAY: `known` (all under one key), `new` (each under a key of its own)
-//                        or `handle` (all through one handle).
+//                        many allocations that took. WAY: `known` (all under one key), `new` (each under a key of its
+//                        own) or `handle` (all through one handle).
 //     gauge WAY steady   prints how many allocations a job costs that finds no other one waiting.
 //     gauge made by      prints what the instructions depend on besides the sources.
 #include <algorithm>

@@ -4,9 +4,9 @@
 
 Instructions are those of submitting and running a 16-byte job, counted by callgrind: the difference between two numbers
 of jobs, so that starting and ending do not count. A run counts more where a spin or a sweep comes between, or where
-the keeper wakes late, since until then the worker reads the clock itself: so of several runs the least counts. Allocations are counted for a job that finds no other one waiting
-(steady) and for many that wait (backlog). All are compared with gauge.json: more instructions by over 3 %, or more
-allocations, fail. --accept records the present ones.
+the keeper wakes late, since until then the worker reads the clock itself: so of several runs the least counts.
+Allocations are counted for a job that finds no other one waiting (steady) and for many that wait (backlog). All are
+compared with gauge.json: more instructions by over 3 %, or more allocations, fail. --accept records the present ones.
 """
 
 import json
