@@ -18,7 +18,7 @@ bool drops_what_comes_too_late() {
     try {
         answer.get();
     } catch (const taskpool::job_expired&) { // a job_discarded, too
-        pool.drain();                        // what ends is counted a moment after its future is ready
+        pool.drain();
         return !answered && pool.stats().expired == 1;
     }
     return false;
