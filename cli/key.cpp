@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Finding a record's key. Longer than 400 lines, half of which are paths in JSON.
 #include "key.hpp"
 
 #include <algorithm>

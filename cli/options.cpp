@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // CLI11 holds the table of options and takes their values. What comes before it: finding where the command begins, as
 // everything from there on belongs to the command whatever it looks like, and errors that name the option that was
-// meant.
+// meant. Longer than 400 lines, most of which are the table.
 #include "options.hpp"
 
 #include <algorithm>

@@ -14,6 +14,8 @@
 //   G8 stop          stop() refuses, asks, discards, wakes, joins and reports; close() and drain() end in peace.
 //   G9 no deadlock   a wait inside a job that could never end is refused at once, with the keys of the cycle.
 //   G10 failures     a job that throws ends itself alone.
+//
+// Longer than 400 lines: all of one class's surface, and its contract.
 #pragma once
 
 #include <array>
