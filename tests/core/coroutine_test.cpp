@@ -571,6 +571,7 @@ TEST(Run, throws_what_the_call_throws_and_counts_it) {
         co_return "";
     };
     EXPECT_EQ(pool.spawn("a", calls(pool)).get(), "no");
+    pool.drain();
     EXPECT_EQ(pool.stats().failed, 1U);
 }
 
