@@ -75,30 +75,34 @@ def compare(now, before, same_tools):
     return worse
 
 
+def show(costs):
+    for way, of_a_job in costs.items():
+        print(f"{way:6}  {of_a_job['instructions']:6} instructions, {of_a_job['allocations_steady']:g} allocations a job "
+              f"({of_a_job['allocations_backlog']:g} in a backlog)")
+
+
 def main(arguments):
     if len(arguments) not in (1, 2) or arguments[1:] not in ([], ["--accept"]):
         print("usage: gauge.py PROGRAM [--accept]", file=sys.stderr)
         return 2
     program = arguments[0]
     tools = output_of(program, "made", "by").stdout.strip()
-    accepts = "--accept" in arguments
-    recorded = json.loads(RECORDED.read_text())
-    same_tools = recorded["made_by"] == tools
     gauge = Gauge(program)
-    for runs in range(1, MOST_RUNS + 1):
-        gauge.run()
-        now = gauge.costs()
-        worse = compare(now, recorded["costs"], same_tools)
-        enough = runs == RUNS_TO_ACCEPT if accepts else not worse
-        if enough:
-            break
-    for way, costs in now.items():
-        print(f"{way:6}  {costs['instructions']:6} instructions, {costs['allocations_steady']:g} allocations a job "
-              f"({costs['allocations_backlog']:g} in a backlog)")
-    if accepts:
-        RECORDED.write_text(json.dumps({"made_by": tools, "costs": now}, indent=2) + "\n")
+    if "--accept" in arguments:
+        for _ in range(RUNS_TO_ACCEPT):
+            gauge.run()
+        show(gauge.costs())
+        RECORDED.write_text(json.dumps({"made_by": tools, "costs": gauge.costs()}, indent=2) + "\n")
         print(f"recorded in bench/{RECORDED.name}")
         return 0
+    recorded = json.loads(RECORDED.read_text())
+    same_tools = recorded["made_by"] == tools
+    for _ in range(MOST_RUNS):
+        gauge.run()
+        worse = compare(gauge.costs(), recorded["costs"], same_tools)
+        if not worse:
+            break
+    show(gauge.costs())
     if not same_tools:
         print(f"gauge: made by {tools}; the recorded instructions, by {recorded['made_by']}, are not compared")
     for line in worse:

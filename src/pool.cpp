@@ -326,14 +326,18 @@ void pool_core::share_lane(lane& l) noexcept {
 void pool_core::unpin(lane& l) noexcept {
     if (is_forked())
         return;
-    const std::lock_guard lock(shard_of(l).lock);
-    unpin_locked(l);
+    bool wakes_keeper = false;
+    {
+        const std::lock_guard lock(shard_of(l).lock);
+        wakes_keeper = unpin_locked(l);
+    }
+    if (wakes_keeper)
+        poke_keeper();
 }
 
-/// REQUIRES: the shard's lock.
-void pool_core::unpin_locked(lane& l) noexcept {
-    if (--l.pins == 0 && l.state == lane_state::idle && clock.asleep())
-        poke_keeper(); // it is to be swept
+/// Whether the lane is to be swept, and the keeper must be woken for that, under no lock. REQUIRES: the shard's lock.
+bool pool_core::unpin_locked(lane& l) const noexcept {
+    return --l.pins == 0 && l.state == lane_state::idle && clock.asleep();
 }
 
 } // namespace taskpool::detail

@@ -139,8 +139,9 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     cut_jobs cut_waiting_locked(shard& s, lane& l) noexcept;
     void release_hold(job_extras& e) noexcept;
     void resume(job_extras& e) noexcept;
-    /// Does all that end_job has to do for a job with extras. False when the lane is no longer the worker's.
-    bool end_job_with_extras(lane& l, worker& by) noexcept;
+    /// Does all that end_job has to do for a job with extras. False when the lane is no longer the worker's. REQUIRES:
+    /// `lock` is the lane's, which it releases.
+    bool end_job_with_extras(lane& l, worker& by, std::unique_lock<sync::spin_lock>& lock) noexcept;
     void deliver(delivery& what) noexcept;
     void postpone(delivery& what) noexcept; // to the next tick
 
@@ -258,7 +259,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     std::optional<tick> oldest_since() const noexcept;
     bool drops_oldest() const noexcept { return settings.when_full == overflow::drop_oldest; }
     bool keeps_latest() const noexcept { return settings.when_full == overflow::keep_latest; }
-    void unpin_locked(lane& l) noexcept;
+    bool unpin_locked(lane& l) const noexcept;
     struct unpin_at_end {
         pool_core& core;
         lane& l;

@@ -158,18 +158,15 @@ static bool end_unless_held_locked(lane& l, worker& by, job_extras*& ended) noex
     return true;
 }
 
-bool pool_core::end_job_with_extras(lane& l, worker& by) noexcept {
+bool pool_core::end_job_with_extras(lane& l, worker& by, std::unique_lock<sync::spin_lock>& lock) noexcept {
     job_extras* ended = nullptr;
     bool requeue = false;
-    bool is_held = false;
-    {
-        const std::lock_guard lock(l.head_lock);
-        is_held = !end_unless_held_locked(l, by, ended);
-    }
+    const bool is_held = !end_unless_held_locked(l, by, ended);
+    lock.unlock();
     if (is_held) {
         shard& s = shard_of(l);
         const std::lock_guard shard_lock(s.lock);
-        const std::lock_guard lock(l.head_lock);
+        const std::lock_guard lane_lock(l.head_lock);
         job_extras* const e = l.current_extras_locked();
         if (end_unless_held_locked(l, by, ended)) {
             // The last hold was released meanwhile.
@@ -195,7 +192,7 @@ bool pool_core::end_job_with_extras(lane& l, worker& by) noexcept {
         running_job* const outer = exchange_current_job(&self);
         ended->end(*ended);
         exchange_current_job(outer);
-        const std::lock_guard lock(l.head_lock);
+        const std::lock_guard lane_lock(l.head_lock);
         l.has_job = false;
         l.cancelled.store(false, std::memory_order_relaxed); // under head_lock
     }

@@ -83,7 +83,7 @@ joint_place& place_in(job_slot& slot) noexcept { return *pointer_in(slot.storage
 bool kill(joint_place& place) noexcept {
     joint_job& whole = *place.joint;
     auto missing = whole.now_missing();
-    // relaxed: what follows from it is under the locks of its lanes.
+    // relaxed: the callable came to the caller by the lane's lock, and places are released under those of their lanes.
     while (missing > 0 && !whole.missing.compare_exchange_weak(missing, joint_job::over, std::memory_order_relaxed)) {
     }
     if (missing <= 0)
@@ -183,29 +183,32 @@ bool pool_core::release_place(joint_place& place) noexcept {
     lane& l = *place.in;
     shard& s = shard_of(l);
     std::optional<tick> ready;
+    bool had_hold = false;
+    bool wakes_keeper = false;
     {
         const std::lock_guard shard_lock(s.lock);
         const std::lock_guard lock(l.head_lock);
-        if (place.holds == 0) {
-            unpin_locked(l);
-            return false;
+        had_hold = place.holds > 0;
+        if (had_hold) {
+            assert(l.state == lane_state::suspended && place.holds == 1); // I-TOGETHER-1
+            --s.suspended;
+            l.end_job_locked();
+            if (job_slot* const front = l.front_locked()) {
+                const tick age = front->age;
+                l.state = lane_state::active;
+                if (!hold_at_once_locked(s, l, *front))
+                    ready = age;
+            } else {
+                go_idle_locked(s, l);
+            }
         }
-        assert(l.state == lane_state::suspended && place.holds == 1); // I-TOGETHER-1
-        --s.suspended;
-        l.end_job_locked();
-        if (job_slot* const front = l.front_locked()) {
-            const tick age = front->age;
-            l.state = lane_state::active;
-            if (!hold_at_once_locked(s, l, *front))
-                ready = age;
-        } else {
-            go_idle_locked(s, l);
-        }
-        unpin_locked(l);
+        wakes_keeper = unpin_locked(l);
     }
     if (ready)
         enqueue(l, *ready); // ours since it is active and in no queue
-    return true;
+    if (wakes_keeper)
+        poke_keeper();
+    return had_hold;
 }
 
 /// The job came too late: its end is not that of a job, and its tokens were not needed.
@@ -301,10 +304,9 @@ pool_core::attempt pool_core::place_locked(std::span<joint_target> targets, join
     // Lanes are pinned, so that looking one up does not free another, which is idle; and then until the job is over.
     struct at_end {
         std::span<joint_target> targets;
-        bool placed = false;
         ~at_end() {
             for (auto& t : targets) {
-                if (t.l != nullptr && !placed)
+                if (t.l != nullptr)
                     --t.l->pins;
                 delete t.more;
             }
@@ -372,7 +374,7 @@ pool_core::attempt pool_core::place_locked(std::span<joint_target> targets, join
             }
         }
     }
-    owned.placed = true;
+    owned.targets = {}; // their pins are the job's now, and no chunk is left
     --first.in->budget;
     ++first.in->accepted;
     ++first.in->together;

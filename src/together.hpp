@@ -44,7 +44,7 @@ struct joint_job {
     static joint_job* make(pool_core& core, std::size_t most_places);
     void add_place(lane& l) noexcept;
     std::span<joint_place> places() noexcept { return {std::launder(reinterpret_cast<joint_place*>(this + 1)), count}; }
-    // relaxed: a hint, or under the lock of a lane that has a place of it, in which it is no surprise.
+    // relaxed: a hint. What changes it decides by a compare-exchange; `over` is for ever, and publishes nothing.
     std::int32_t now_missing() const noexcept { return missing.load(std::memory_order_relaxed); }
     /// REQUIRES: the job runs, or was killed, and is the caller's.
     void set_over() noexcept {

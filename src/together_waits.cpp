@@ -58,8 +58,8 @@ class lanes_before {
     const std::vector<const lane*>& all() {
         for (std::size_t i = 0; i < found_.size(); ++i) {
             joint_job& whole = *found_[i];
-            // relaxed: no place arrives under the shards' locks, which published runs_in; an end or a kill may come.
-            const auto missing = whole.missing.load(std::memory_order_relaxed);
+            // No place arrives under the shards' locks, which published runs_in; an end or a kill may come.
+            const auto missing = whole.now_missing();
             if (missing == joint_job::runs)
                 lanes_.push_back(whole.runs_in);
             else if (missing > 0)

@@ -227,9 +227,11 @@ bool worker::next(lane& l, job_slot& job, std::uint64_t& number) noexcept {
         }
         const tick age = front->age;
         // What only holds its lane need not make way. Should it be the last by then, it runs before an older one, once.
-        const bool only_holds =
-            is_joint(front->on_stop) && place_in(*front).joint->now_missing() > 1 && !core.workers_at.has_surplus();
-        if (MakesWay && !only_holds && should_yield(age)) {
+        const auto only_holds = [&] {
+            return is_joint(front->on_stop) && place_in(*front).joint->now_missing() > 1 &&
+                   !core.workers_at.has_surplus();
+        };
+        if (MakesWay && should_yield(age) && !only_holds()) {
             const tick submitted = core.submitted(*front);
             const bool waited_for_itself = l.attends || core.workers_at.has_surplus();
             l.head_lock.unlock();
@@ -291,18 +293,15 @@ void worker::tell_submitters(lane& l, bool lane_wanted, bool pool_wanted) noexce
 
 /// Ends the current job of the lane. False when it is held: then the lane is suspended and no longer this worker's.
 bool worker::end_job(lane& l) noexcept {
-    if (!l.may_have_extras()) {
-        const std::lock_guard lock(l.head_lock);
-        if (l.extras == nullptr) {
-            l.has_job = false;
-            // relaxed: under head_lock, like the write in cancel.
-            if (l.cancelled.load(std::memory_order_relaxed))
-                l.cancelled.store(false, std::memory_order_relaxed);
-            finished.add();
-            return true;
-        }
-    }
-    return core.end_job_with_extras(l, *this);
+    std::unique_lock lock(l.head_lock);
+    if (l.extras != nullptr)
+        return core.end_job_with_extras(l, *this, lock);
+    l.has_job = false;
+    // relaxed: under head_lock, like the write in cancel.
+    if (l.cancelled.load(std::memory_order_relaxed))
+        l.cancelled.store(false, std::memory_order_relaxed);
+    finished.add();
+    return true;
 }
 
 /// Goes on with the lane's current job, if it has one: a coroutine that can go on, or one that has to be ended or
