@@ -488,8 +488,10 @@ std::vector<std::string> run_parser::split(const std::vector<std::string>& argum
 
 // What one option alone cannot tell.
 void run_parser::finish() {
-    if (options.key.empty() && run->count("--key") == 0)
+    if (run->count("--key") == 0)
         throw usage_error("-k KEY is missing: what makes records wait for each other; taskpool run --help");
+    if (options.key.empty())
+        throw usage_error("-k: the key's expression is empty"); // also where a header is to name columns
     if (options.command.empty())
         throw usage_error("the command to run is missing; taskpool run --help");
     if (options.command.front().empty())

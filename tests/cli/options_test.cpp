@@ -296,6 +296,7 @@ TEST(Options, key_and_command_are_needed) {
 
 TEST(Options, key_and_placeholders_are_checked) {
     EXPECT_EQ(error({"run", "-k", "", "cmd"}), "-k: the key's expression is empty");
+    EXPECT_EQ(error({"run", "--csv", "--header", "-k", "", "cmd"}), "-k: the key's expression is empty");
     EXPECT_EQ(error({"run", "-k", "0", "cmd"}), "-k 0: fields are counted from 1");
     EXPECT_EQ(error({"run", "-k", "/(a)(b)/", "cmd"}),
               "-k /(a)(b)/: 2 groups, and one at most can be the key: write (?:...) for the others");
