@@ -62,69 +62,87 @@ lane_table::~lane_table() {
             maker_->free(l);
 }
 
+std::size_t lane_table::find_place(const key_view& key, std::uint32_t mark) const {
+    const std::uint32_t* const marks = marks_.data();
+    const std::size_t last = mask();
+    std::size_t i = mark & last;
+    while (marks[i] != no_mark &&
+           (marks[i] != mark || !maker_->keys.equal(maker_->functions.get(), maker_->key_of(*lanes_[i]), key.view)))
+        i = (i + 1) & last;
+    return i;
+}
+
 lane* lane_table::find_locked(const key_view& key, std::uint32_t hash) const {
-    if (used_ == 0)
-        return nullptr;
-    for (std::size_t i = hash & mask(); lanes_[i] != nullptr; i = (i + 1) & mask())
-        if (hashes_[i] == hash && maker_->keys.equal(maker_->functions.get(), maker_->key_of(*lanes_[i]), key.view))
-            return lanes_[i];
-    return nullptr;
+    return used_ == 0 ? nullptr : lanes_[find_place(key, mark_of(hash))];
 }
 
 lane& lane_table::find_or_make_locked(const key_view& key, std::uint32_t hash, std::uint16_t shard) {
-    if (lane* const l = find_locked(key, hash)) {
-        // Not the one that was made last: a submit may come back to it, from a wait for room.
-        if (l->state == lane_state::idle && l != last_made_)
-            ++idle_found_;
-        return *l;
+    const auto mark = mark_of(hash);
+    std::size_t place = 0;
+    if (!lanes_.empty()) {
+        place = find_place(key, mark);
+        if (lane* const l = lanes_[place]) {
+            // Not the one that was made last: a submit may come back to it, from a wait for room.
+            if (l->state == lane_state::idle && l != last_made_)
+                ++idle_found_;
+            return *l;
+        }
     }
-    if (lanes_.empty() || (used_ + 1) * 8 > lanes_.size() * 7)
+    if ((used_ + 1) * 4 > lanes_.size() * 3) {
         make_room();
+        place = find_free_place(mark);
+    }
     lane* const l = maker_->make(key, shard);
     last_made_ = l;
     l->attends = new_ones_attend_; // nobody else knows it yet
-    insert(l, hash);
+    put(place, l, mark);
     return *l;
 }
 
-void lane_table::insert(lane* l, std::uint32_t hash) noexcept {
+std::size_t lane_table::find_free_place(std::uint32_t mark) const noexcept {
     assert(used_ < lanes_.size()); // I-TABLE-1: there is an end to each run of places
-    std::size_t i = hash & mask();
-    while (lanes_[i] != nullptr)
+    std::size_t i = mark & mask();
+    while (marks_[i] != no_mark)
         i = (i + 1) & mask();
-    lanes_[i] = l;
-    hashes_[i] = hash;
+    return i;
+}
+
+void lane_table::put(std::size_t place, lane* l, std::uint32_t mark) noexcept {
+    lanes_[place] = l;
+    marks_[place] = mark;
     ++used_;
 }
 
 void lane_table::erase(std::size_t place) noexcept {
+    const std::size_t last = mask();
     std::size_t gap = place;
-    for (std::size_t i = (gap + 1) & mask(); lanes_[i] != nullptr; i = (i + 1) & mask()) {
+    for (std::size_t i = (gap + 1) & last; marks_[i] != no_mark; i = (i + 1) & last) {
         // The lane at i may move into the gap unless its own place lies behind the gap.
-        const std::size_t from_home = (i - hashes_[i]) & mask();
-        const std::size_t from_gap = (i - gap) & mask();
+        const std::size_t from_home = (i - marks_[i]) & last;
+        const std::size_t from_gap = (i - gap) & last;
         if (from_home >= from_gap) {
             lanes_[gap] = lanes_[i];
-            hashes_[gap] = hashes_[i];
+            marks_[gap] = marks_[i];
             gap = i;
         }
     }
     lanes_[gap] = nullptr;
+    marks_[gap] = no_mark;
     --used_;
     ++changes_;
 }
 
 void lane_table::resize(std::size_t places) {
     std::vector<lane*> lanes(places);
-    std::vector<std::uint32_t> hashes(places);
+    std::vector<std::uint32_t> marks(places);
     lanes.swap(lanes_);
-    hashes.swap(hashes_);
+    marks.swap(marks_);
     used_ = 0;
     sweep_at_ = 0;
     ++changes_;
     for (std::size_t i = 0; i < lanes.size(); ++i)
         if (lanes[i] != nullptr)
-            insert(lanes[i], hashes[i]);
+            put(find_free_place(marks[i]), lanes[i], marks[i]);
     assert(used_ + static_cast<std::size_t>(std::count(lanes.begin(), lanes.end(), nullptr)) ==
            lanes.size()); // I-TABLE-1
 }
@@ -143,7 +161,7 @@ void lane_table::make_room() {
         const auto places = lanes_.size();
         sweep_locked(places);
         // Worth the sweep where it made a quarter of the table free; else sweeps would come ever more often.
-        if (lanes_.size() < places || used_ * 8 < places * 5)
+        if (lanes_.size() < places || used_ * 8 < places * 4)
             return;
     }
     resize(std::max<std::size_t>(8, lanes_.size() * 2));
@@ -152,6 +170,7 @@ void lane_table::make_room() {
 std::size_t lane_table::sweep_locked(std::size_t most) noexcept {
     for (; most > 0 && sweep_at_ < lanes_.size(); --most) {
         lane* const l = lanes_[sweep_at_];
+        sync::prefetch(lanes_[(sweep_at_ + 8) & mask()]); // null is as good as any
         if (l != nullptr && l->state == lane_state::idle && l->pins == 0 && !l->left_behind) {
             assert(l->waiting() == 0 && l->extras == nullptr && !l->has_job); // I-LANE-6, I-TABLE-2
             erase(sweep_at_); // may move another lane here: look at this place again

@@ -18,35 +18,38 @@ void parking::end_search() noexcept {
     searching_.store(false, std::memory_order_relaxed);
 }
 
-void parking::wake(worker& w, bool searching) noexcept {
+worker* parking::take_parked() noexcept {
+    const std::lock_guard lock(mutex_);
+    if (parked_workers_.empty())
+        return nullptr;
+    worker* const w = parked_workers_.back();
+    parked_workers_.pop_back();
     // relaxed: `parked_` and `working_` are ordered for pushers by the queues' locks, which the woken worker takes.
     parked_.store(static_cast<unsigned>(parked_workers_.size()), std::memory_order_relaxed);
     add_working(1);
-    w.woken_to_search = searching;
-    w.woken.signal();
+    return w;
 }
 
 void parking::unpark_one() noexcept {
     if (!begin_search())
         return;
-    const std::lock_guard lock(mutex_);
-    if (parked_workers_.empty()) {
+    worker* const w = take_parked();
+    if (w == nullptr) {
         // The worker that was seen parked is awake, and looks at the queues before it parks again.
         end_search();
         return;
     }
-    worker& w = *parked_workers_.back();
-    parked_workers_.pop_back();
-    wake(w, true);
+    w->woken_to_search = true;
+    w->woken.signal_lasting();
 }
 
 std::size_t parking::unpark(std::size_t most) noexcept {
-    const std::lock_guard lock(mutex_);
-    const auto count = std::min(most, parked_workers_.size());
-    for (std::size_t i = 0; i < count; ++i) {
-        worker& w = *parked_workers_.back();
-        parked_workers_.pop_back();
-        wake(w, false);
+    std::size_t count = 0;
+    for (; count < most; ++count) {
+        worker* const w = take_parked();
+        if (w == nullptr)
+            break;
+        w->woken.signal_lasting();
     }
     return count;
 }
@@ -56,7 +59,7 @@ void parking::park(worker& w, tick now) noexcept {
     w.parked_since = now;
     parked_workers_.push_back(&w); // reserved: does not throw
     add_working(-1);
-    parked_.store(static_cast<unsigned>(parked_workers_.size()), std::memory_order_relaxed); // see wake()
+    parked_.store(static_cast<unsigned>(parked_workers_.size()), std::memory_order_relaxed); // see take_parked
 }
 
 bool parking::unpark_self(worker& w) noexcept {
@@ -65,7 +68,7 @@ bool parking::unpark_self(worker& w) noexcept {
     if (at == parked_workers_.end())
         return false;
     parked_workers_.erase(at);
-    parked_.store(static_cast<unsigned>(parked_workers_.size()), std::memory_order_relaxed); // see wake()
+    parked_.store(static_cast<unsigned>(parked_workers_.size()), std::memory_order_relaxed); // see take_parked
     add_working(1);
     return true;
 }
@@ -90,7 +93,7 @@ worker* parking::retire_one(tick since) noexcept {
         return nullptr;
     worker* const w = parked_workers_.front();
     parked_workers_.erase(parked_workers_.begin());
-    parked_.store(static_cast<unsigned>(parked_workers_.size()), std::memory_order_relaxed); // see wake()
+    parked_.store(static_cast<unsigned>(parked_workers_.size()), std::memory_order_relaxed); // see take_parked
     w->retired = true;
     w->woken.signal();
     return w;

@@ -80,7 +80,8 @@ class parking {
     bool closed() const noexcept { return closed_.load(std::memory_order_relaxed); } // see close
 
   private:
-    void wake(worker& w, bool searching) noexcept; // REQUIRES: mutex_ held, just removed from parked_workers_
+    /// One that is parked no longer, and is the caller's to signal; or null. It counts as working.
+    worker* take_parked() noexcept;
 
     const unsigned threads_;
     alignas(64) sync::atomic<int> working_{0};

@@ -193,7 +193,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     void enter_blocking(worker& w) noexcept;
     void leave_blocking(worker& w) noexcept;
     void unblock(worker& w) noexcept;
-    void poke_keeper() noexcept { keeper_woken_.signal(); }
+    void poke_keeper() noexcept { keeper_woken_.signal_lasting(); }
 
     // --- The contract (pool.cpp, drain.cpp)
     void start();

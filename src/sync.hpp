@@ -97,6 +97,14 @@ class event {
         signalled_ = true;
         condition_.notify_one();
     }
+    /// The same where the event outlives this call: told under no lock, which who wakes up would find taken.
+    void signal_lasting() {
+        {
+            const std::lock_guard lock(mutex_);
+            signalled_ = true;
+        }
+        condition_.notify_one();
+    }
     void wait() {
         std::unique_lock lock(mutex_);
         condition_.wait(lock, [&] { return signalled_; });

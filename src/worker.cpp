@@ -71,8 +71,8 @@ lane* worker::find() noexcept {
 
 /// A few microseconds' wait for work, so that a steady stream of it costs no sleep. Whether some may have come.
 bool worker::spin() const noexcept {
-    for (int i = 0; i < spins_before_parking; ++i) {
-        if (core.any_front())
+    for (int spins = 0; spins < spins_before_parking; ++spins) {
+        if (spins % 16 == 0 && core.any_front()) // a look takes the queues' lines from those who push
             return true;
         sync::pause();
     }
@@ -136,11 +136,7 @@ void worker::serve(lane& l) noexcept {
     job_slot job;
     std::uint64_t number = 0;
     bool ran = l.may_have_extras() && take_up(l, job);
-    for (;;) {
-        if (ran && !end_job(l))
-            return;
-        if (!next(l, job, number))
-            return;
+    while (next(l, job, number, ran)) {
         if (core.is_stopping() && !runs_in_stop(job.on_stop)) {
             discard(l, job, number);
             ran = false;
@@ -158,7 +154,7 @@ bool worker::serve_once(lane& l, bool even_before_older) noexcept {
     bool ran = true;
     core.workers_at.set_surplus(0);
     if (!l.may_have_extras() || !take_up(l, job)) {
-        if (even_before_older ? !next<false>(l, job, number) : !next(l, job, number))
+        if (even_before_older ? !next<false>(l, job, number, false) : !next(l, job, number, false))
             return std::exchange(ran_beside_, false);
         if (core.is_stopping() && !runs_in_stop(job.on_stop)) {
             discard(l, job, number);
@@ -169,7 +165,7 @@ bool worker::serve_once(lane& l, bool even_before_older) noexcept {
     }
     if (!ran || end_job(l)) {
         core.workers_at.set_surplus(1); // not before the job has ended: that may drive the pool, too
-        next(l, job, number);
+        next(l, job, number, false);
     }
     return true;
 }
@@ -211,11 +207,21 @@ bool worker::more_comes(const lane& l) const noexcept {
     return false;
 }
 
-/// Takes the lane's next job. False when there is none, or an older lane should go first: then the lane is given up.
+/// Ends the lane's job if one `ran`, under the same lock, and takes the next. False when there is none, the lane is
+/// held, or an older one should go first: then the lane is given up.
 template <bool MakesWay>
-bool worker::next(lane& l, job_slot& job, std::uint64_t& number) noexcept {
+bool worker::next(lane& l, job_slot& job, std::uint64_t& number, bool ran) noexcept {
     for (;;) {
         l.head_lock.lock();
+        if (std::exchange(ran, false)) {
+            if (l.extras != nullptr) [[unlikely]] {
+                l.head_lock.unlock();
+                if (!end_job(l))
+                    return false;
+                continue;
+            }
+            end_plain_job_locked(l);
+        }
         job_slot* const front = l.front_locked();
         if (front == nullptr) {
             l.head_lock.unlock();
@@ -296,12 +302,16 @@ bool worker::end_job(lane& l) noexcept {
     std::unique_lock lock(l.head_lock);
     if (l.extras != nullptr)
         return core.end_job_with_extras(l, *this, lock);
+    end_plain_job_locked(l);
+    return true;
+}
+
+void worker::end_plain_job_locked(lane& l) noexcept {
     l.has_job = false;
     // relaxed: under head_lock, like the write in cancel.
     if (l.cancelled.load(std::memory_order_relaxed))
         l.cancelled.store(false, std::memory_order_relaxed);
     finished.add();
-    return true;
 }
 
 /// Goes on with the lane's current job, if it has one: a coroutine that can go on, or one that has to be ended or

@@ -97,10 +97,11 @@ struct worker {
     bool park() noexcept;
     void serve(lane& l) noexcept;
     template <bool MakesWay = true>
-    bool next(lane& l, job_slot& job, std::uint64_t& number) noexcept;
+    bool next(lane& l, job_slot& job, std::uint64_t& number, bool ran) noexcept;
     bool serve_beside(lane& l, job_slot& job) noexcept;
     void discard(lane& l, job_slot& job, std::uint64_t number) noexcept;
     bool end_job(lane& l) noexcept;
+    void end_plain_job_locked(lane& l) noexcept; // REQUIRES: head_lock; it has no extras
     bool take_up(lane& l, job_slot& job) noexcept;
     bool should_yield(tick age) noexcept;
     bool run(lane& l, job_slot& job, std::uint64_t number) noexcept;
