@@ -95,8 +95,7 @@ bool pool_core::drain(const key_view& key, const patience& wait) {
     {
         const std::lock_guard lock(s.lock);
         const bool timed = has_timed_locked(s, key, hash);
-        l = timed ? &s.table.find_or_make_locked(key, hash, static_cast<std::uint16_t>(&s - shards.data()))
-                  : s.table.find_locked(key, hash);
+        l = timed ? &s.table.find_or_make_locked(key, hash) : s.table.find_locked(key, hash);
         if (l == nullptr || (l->state == lane_state::idle && !timed))
             return true;
         const std::lock_guard head_lock(l->head_lock);

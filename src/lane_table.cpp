@@ -76,7 +76,7 @@ lane* lane_table::find_locked(const key_view& key, std::uint32_t hash) const {
     return used_ == 0 ? nullptr : lanes_[find_place(key, mark_of(hash))];
 }
 
-lane& lane_table::find_or_make_locked(const key_view& key, std::uint32_t hash, std::uint16_t shard) {
+lane& lane_table::find_or_make_locked(const key_view& key, std::uint32_t hash) {
     const auto mark = mark_of(hash);
     std::size_t place = 0;
     if (!lanes_.empty()) {
@@ -92,7 +92,7 @@ lane& lane_table::find_or_make_locked(const key_view& key, std::uint32_t hash, s
         make_room();
         place = find_free_place(mark);
     }
-    lane* const l = maker_->make(key, shard);
+    lane* const l = maker_->make(key, shard_);
     last_made_ = l;
     l->attends = new_ones_attend_; // nobody else knows it yet
     put(place, l, mark);

@@ -62,9 +62,10 @@ class lane_table {
     lane_table& operator=(const lane_table&) = delete;
     ~lane_table();
 
-    /// One of so many tables of a pool. REQUIRES: called once, before anything else.
-    void use(const lane_maker& maker, std::size_t tables) noexcept {
+    /// One of so many tables of a pool: that of this shard. REQUIRES: called once, before anything else.
+    void use(const lane_maker& maker, std::uint16_t shard, std::size_t tables) noexcept {
         maker_ = &maker;
+        shard_ = shard;
         most_places_for_idle_ = bytes_for_idle / tables / maker.lane_size();
     }
 
@@ -74,7 +75,7 @@ class lane_table {
     lane* find_locked(const key_view& key, std::uint32_t hash) const;
 
     /// The key's lane, made idle when there was none. Strong guarantee.
-    lane& find_or_make_locked(const key_view& key, std::uint32_t hash, std::uint16_t shard);
+    lane& find_or_make_locked(const key_view& key, std::uint32_t hash);
 
     /// Whether lanes that are made from now on attend (lane.hpp).
     void have_new_ones_attend_locked(bool attend) noexcept { new_ones_attend_ = attend; }
@@ -112,6 +113,7 @@ class lane_table {
     std::size_t used_ = 0;
     const lane* last_made_ = nullptr; // may be gone
     std::uint32_t idle_found_ = 0;    // how often an idle one was, since the table was last full
+    std::uint16_t shard_ = 0;
     bool new_ones_attend_ = false;
     std::size_t most_places_for_idle_ = 0;
     std::size_t sweep_at_ = 0;

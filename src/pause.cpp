@@ -18,7 +18,7 @@ bool pool_core::pause(const key_view& key) {
     const std::lock_guard shard_lock(s.lock);
     if (s.frozen)
         return false;
-    return pause_locked(s, s.table.find_or_make_locked(key, hash, static_cast<std::uint16_t>(&s - shards.data())));
+    return pause_locked(s, s.table.find_or_make_locked(key, hash));
 }
 
 void pool_core::pause(lane& l) noexcept {

@@ -74,8 +74,8 @@ pool_core::pool_core(options given, const key_type& keys, std::shared_ptr<const 
       time(settings.clock), workers_at(settings.threads, settings.max_threads),
       gate(settings.pool_capacity, mode != nullptr && settings.max_wait ? 1 : 1024), hottest(maker),
       barrier(std::make_unique<barrier_line>(maker)), queues_seen_(settings.threads) {
-    for (auto& s : shards)
-        s.table.use(maker, shards.size());
+    for (std::size_t i = 0; i < shards.size(); ++i)
+        shards[i].table.use(maker, static_cast<std::uint16_t>(i), shards.size());
     if (mode != nullptr)
         clock.use_stamps(mode->seed);
     if (settings.rate)
@@ -311,7 +311,7 @@ lane* pool_core::acquire_lane(const key_view& key) {
         throw std::logic_error("taskpool: a pool does not survive fork()");
     const auto [s, hash] = place_of(key);
     const std::lock_guard lock(s.lock);
-    lane& l = s.table.find_or_make_locked(key, hash, static_cast<std::uint16_t>(&s - shards.data()));
+    lane& l = s.table.find_or_make_locked(key, hash);
     ++l.pins;
     return &l;
 }

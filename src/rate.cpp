@@ -214,7 +214,7 @@ void pool_core::limit(const key_view& key, const rate& most) {
         const std::lock_guard shard_lock(s.lock);
         if (s.frozen)
             return;
-        l = &s.table.find_or_make_locked(key, hash, static_cast<std::uint16_t>(&s - shards.data()));
+        l = &s.table.find_or_make_locked(key, hash);
         bucket& b = s.rates.find_or_make(*l, own);
         b.is_own = true;
         b.change(own, now);

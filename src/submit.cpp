@@ -37,18 +37,16 @@ std::pair<shard&, std::uint32_t> pool_core::place_of(const key_view& key) noexce
 
 submit_result pool_core::submit(const key_view& key, job_source& job, const job_options& how, const patience& wait) {
     const auto [s, hash] = place_of(key);
-    const auto shard_index = static_cast<std::uint16_t>(&s - shards.data());
     return submit(
-        s, [&, &table = s.table, hash = hash]() -> lane& { return table.find_or_make_locked(key, hash, shard_index); },
-        job, how, wait);
+        s, [&, &table = s.table, hash = hash]() -> lane& { return table.find_or_make_locked(key, hash); }, job, how,
+        wait);
 }
 
 /// Not called by the one above, so that the compiler puts the common path into a function of its own.
 submit_result pool_core::submit_in(shard& s, std::uint32_t hash, const key_view& key, job_source& job,
                                    const job_options& how, const patience& wait) {
-    const auto shard_index = static_cast<std::uint16_t>(&s - shards.data());
     return submit(
-        s, [&, hash]() -> lane& { return s.table.find_or_make_locked(key, hash, shard_index); }, job, how, wait);
+        s, [&, hash]() -> lane& { return s.table.find_or_make_locked(key, hash); }, job, how, wait);
 }
 
 submit_result pool_core::submit(lane& l, job_source& job, const job_options& how, const patience& wait) {
@@ -60,18 +58,16 @@ submit_result pool_core::submit(const key_view& key, std::string_view tag, job_s
                                 const patience& wait) {
     const auto [s, hash] = place_of(key);
     tagged_source source(*this, tag, job, how.on_stop);
-    const auto shard_index = static_cast<std::uint16_t>(&s - shards.data());
     return submit(
-        s, [&, &table = s.table, hash = hash]() -> lane& { return table.find_or_make_locked(key, hash, shard_index); },
-        source, how, wait);
+        s, [&, &table = s.table, hash = hash]() -> lane& { return table.find_or_make_locked(key, hash); }, source, how,
+        wait);
 }
 
 submit_result pool_core::submit_shared(const key_view& key, job_source& job, const job_options& how,
                                        const patience& wait) {
     const auto [s, hash] = place_of(key);
-    const auto find = [&, &table = s.table, hash = hash,
-                       shard_index = static_cast<std::uint16_t>(&s - shards.data())]() -> lane& {
-        lane& l = table.find_or_make_locked(key, hash, shard_index);
+    const auto find = [&, &table = s.table, hash = hash]() -> lane& {
+        lane& l = table.find_or_make_locked(key, hash);
         expect_special_locked(l);
         return l;
     };

@@ -316,7 +316,7 @@ pool_core::attempt pool_core::place_locked(std::span<joint_target> targets, join
         auto& t = targets[i];
         if (t.in->closed)
             return attempt::stopped;
-        t.l = &t.in->table.find_or_make_locked(*t.key, t.hash, static_cast<std::uint16_t>(t.in - shards.data()));
+        t.l = &t.in->table.find_or_make_locked(*t.key, t.hash);
         for (std::size_t j = i; t.l != nullptr && j > 0 && targets[j - 1].in == t.in && targets[j - 1].hash == t.hash;
              --j)
             if (targets[j - 1].l == t.l)

@@ -17,9 +17,9 @@ using keys = key_type_for<std::string, std::hash<std::string_view>, std::equal_t
 
 class Lane_table : public ::testing::Test {
   protected:
-    Lane_table() : maker_(keys::table, std::make_shared<const keys::functions>()) { table_.use(maker_, 64); }
+    Lane_table() : maker_(keys::table, std::make_shared<const keys::functions>()) { table_.use(maker_, 0, 64); }
 
-    lane& make(std::string_view key, std::uint32_t hash) { return table_.find_or_make_locked({&key, 0}, hash, 0); }
+    lane& make(std::string_view key, std::uint32_t hash) { return table_.find_or_make_locked({&key, 0}, hash); }
     lane* find(std::string_view key, std::uint32_t hash) { return table_.find_locked({&key, 0}, hash); }
 
     lane_maker maker_;
@@ -141,11 +141,11 @@ TEST(Lane_table_keys, a_key_whose_copy_throws_leaves_the_table_as_it_was) {
     using fragile_keys = key_type_for<fragile, hash_it, std::equal_to<>>;
     lane_maker maker(fragile_keys::table, std::make_shared<const fragile_keys::functions>());
     lane_table table;
-    table.use(maker, 64);
+    table.use(maker, 0, 64);
     const fragile good(1);
     const fragile bad(-1);
-    lane& l = table.find_or_make_locked({&good, 0}, 5, 0);
-    EXPECT_THROW(table.find_or_make_locked({&bad, 0}, 5, 0), std::runtime_error);
+    lane& l = table.find_or_make_locked({&good, 0}, 5);
+    EXPECT_THROW(table.find_or_make_locked({&bad, 0}, 5), std::runtime_error);
     EXPECT_EQ(table.size_locked(), 1U);
     EXPECT_EQ(table.find_locked({&good, 0}, 5), &l);
 }
