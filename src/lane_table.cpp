@@ -8,58 +8,61 @@
 
 namespace taskpool::detail {
 
-template <class Construct>
-lane* lane_maker::make(std::uint16_t shard, std::size_t behind, Construct construct_key) const {
-    const auto size = key_room_ + sizeof(lane) + behind;
-    void* const block = alignment_ <= __STDCPP_DEFAULT_NEW_ALIGNMENT__
-                            ? ::operator new(size)
-                            : ::operator new(size, std::align_val_t(alignment_));
-    try {
-        construct_key(block);
-    } catch (...) {
-        free_block(block);
-        throw;
-    }
-    // NOLINTNEXTLINE(clang-analyzer-cplusplus.NewDeleteLeaks): free() finds it again, before the lane
-    lane* const l = new (static_cast<std::byte*>(block) + key_room_) lane;
-    l->shard = shard;
-    return l;
+void* lane_maker::allocate(std::size_t behind) const {
+    const auto size = lane_size() + behind;
+    return alignment_ <= __STDCPP_DEFAULT_NEW_ALIGNMENT__ ? ::operator new(size)
+                                                          : ::operator new(size, std::align_val_t(alignment_));
 }
 
-lane* lane_maker::make(const key_view& key, std::uint16_t shard) const {
-    return make(shard, 0, [&](void* at) { keys.construct(at, key.view); });
-}
-
-lane* lane_maker::make_beside(const lane& of, std::size_t behind) const {
-    return make(of.shard, behind, [&](void* at) { keys.copy(at, key_of(of)); });
-}
-
-lane* lane_maker::make_without_key(std::uint16_t shard) const {
-    return make(shard, 0, [](void*) {});
-}
-
-void lane_maker::free(lane* l) const noexcept {
-    keys.destroy(key_of(*l));
-    free_without_key(l);
-}
-
-void lane_maker::free_without_key(lane* l) const noexcept {
-    void* const block = key_of(*l);
-    l->~lane();
-    free_block(block);
-}
-
-void lane_maker::free_block(void* block) const noexcept {
+void lane_maker::deallocate(void* block) const noexcept {
     if (alignment_ <= __STDCPP_DEFAULT_NEW_ALIGNMENT__)
         ::operator delete(block);
     else
         ::operator delete(block, std::align_val_t(alignment_));
 }
 
+template <class Construct>
+lane* lane_maker::make(void* block, std::uint16_t shard, Construct construct_key) const {
+    try {
+        construct_key(block);
+    } catch (...) {
+        deallocate(block);
+        throw;
+    }
+    // NOLINTNEXTLINE(clang-analyzer-cplusplus.NewDeleteLeaks): unmake() finds it again, before the lane
+    lane* const l = new (static_cast<std::byte*>(block) + key_room_) lane;
+    l->shard = shard;
+    return l;
+}
+
+lane* lane_maker::make(void* block, const key_view& key, std::uint16_t shard) const {
+    return make(block, shard, [&](void* at) { keys.construct(at, key.view); });
+}
+
+lane* lane_maker::make_beside(const lane& of, std::size_t behind) const {
+    return make(allocate(behind), of.shard, [&](void* at) { keys.copy(at, key_of(of)); });
+}
+
+lane* lane_maker::make_without_key(std::uint16_t shard) const {
+    return make(allocate(), shard, [](void*) {});
+}
+
+void* lane_maker::unmake(lane* l) const noexcept {
+    keys.destroy(key_of(*l));
+    return unmake_without_key(l);
+}
+
+void* lane_maker::unmake_without_key(lane* l) const noexcept {
+    void* const block = key_of(*l);
+    l->~lane();
+    return block;
+}
+
 lane_table::~lane_table() {
     for (lane* const l : lanes_)
         if (l != nullptr)
             maker_->free(l);
+    free_spares();
 }
 
 std::size_t lane_table::find_place(const key_view& key, std::uint32_t mark) const {
@@ -92,7 +95,8 @@ lane& lane_table::find_or_make_locked(const key_view& key, std::uint32_t hash) {
         make_room();
         place = find_free_place(mark);
     }
-    lane* const l = maker_->make(key, shard_);
+    void* const block = spares_ != nullptr ? std::exchange(spares_, spares_->next) : maker_->allocate();
+    lane* const l = maker_->make(block, key, shard_);
     last_made_ = l;
     l->attends = new_ones_attend_; // nobody else knows it yet
     put(place, l, mark);
@@ -138,7 +142,7 @@ void lane_table::resize(std::size_t places) {
     lanes.swap(lanes_);
     marks.swap(marks_);
     used_ = 0;
-    sweep_at_ = 0;
+    unswept_ = 0;
     ++changes_;
     for (std::size_t i = 0; i < lanes.size(); ++i)
         if (lanes[i] != nullptr)
@@ -156,42 +160,57 @@ void lane_table::make_room() {
         } catch (const std::bad_alloc&) { // NOLINT(bugprone-empty-catch): what is idle may be enough
         }
     }
-    if (!lanes_.empty()) {
-        sweep_at_ = 0;
-        const auto places = lanes_.size();
-        sweep_locked(places);
+    if (const auto places = lanes_.size(); places > 0) {
+        // Half of what it may have goes, where all are idle: the others may come again meanwhile, as said above.
+        for (auto left = places; left > 0 && lanes_.size() == places && used_ * 8 > places * 3; left -= least_places)
+            sweep(least_places, [this](void* block) { spares_ = new (block) spare{spares_}; });
         // Worth the sweep where it made a quarter of the table free; else sweeps would come ever more often.
         if (lanes_.size() < places || used_ * 8 < places * 4)
             return;
     }
-    resize(std::max<std::size_t>(8, lanes_.size() * 2));
+    resize(std::max(least_places, lanes_.size() * 2));
 }
 
 std::size_t lane_table::sweep_locked(std::size_t most) noexcept {
-    for (; most > 0 && sweep_at_ < lanes_.size(); --most) {
-        lane* const l = lanes_[sweep_at_];
-        sync::prefetch(lanes_[(sweep_at_ + 8) & mask()]); // null is as good as any
+    free_spares();
+    return sweep(most, [this](void* block) { maker_->deallocate(block); });
+}
+
+/// Passes on the memory of the lanes that it frees.
+template <class F>
+std::size_t lane_table::sweep(std::size_t most, F pass_on) noexcept {
+    if (unswept_ == 0)
+        unswept_ = lanes_.size();
+    // From the last place to the first: what lies behind the place at hand has been swept, so that little shifts back.
+    for (; most > 0 && unswept_ > 0; --most) {
+        lane* const l = lanes_[unswept_ - 1];
+        sync::prefetch(lanes_[(unswept_ - 8) & mask()]); // null is as good as any
         if (l != nullptr && l->state == lane_state::idle && l->pins == 0 && !l->left_behind) {
             assert(l->waiting() == 0 && l->extras == nullptr && !l->has_job); // I-LANE-6, I-TABLE-2
-            erase(sweep_at_); // may move another lane here: look at this place again
-            maker_->free(l);
-        } else {
-            ++sweep_at_;
+            erase(unswept_ - 1);
+            pass_on(maker_->unmake(l));
+            if (lanes_[unswept_ - 1] != nullptr)
+                continue; // another one came from the table's beginning
         }
+        --unswept_;
     }
-    if (sweep_at_ < lanes_.size())
-        return lanes_.size() - sweep_at_;
-    sweep_at_ = 0;
-    if (lanes_.size() > 8 && used_ * 8 < lanes_.size()) {
+    if (unswept_ > 0)
+        return unswept_;
+    if (lanes_.size() > least_places && used_ * 8 < lanes_.size()) {
         try {
             auto places = lanes_.size();
-            while (places > 8 && used_ * 4 < places)
+            while (places > least_places && used_ * 4 < places)
                 places /= 2;
             resize(places);
         } catch (const std::bad_alloc&) { // NOLINT(bugprone-empty-catch): it stays as large as it is
         }
     }
     return 0;
+}
+
+void lane_table::free_spares() noexcept {
+    while (spares_ != nullptr)
+        maker_->deallocate(std::exchange(spares_, spares_->next));
 }
 
 } // namespace taskpool::detail

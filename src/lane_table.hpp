@@ -7,10 +7,11 @@
 // Nobody frees a lane when it goes idle: it may be wanted again at once. Idle lanes are swept by the keeper in passing,
 // so that a key is forgotten within about a second (G7), and when the table would have to grow. But where idle ones
 // were found again, one for each eight lanes since the table was last full, its keys come and go: then it grows all the
-// same, up to a bound. Else the same lanes would be freed and made over and over.
+// same, up to a bound. Else the same lanes would be freed and made over and over. Where they are, for keys that come
+// once, their memory goes to the next ones; what is left of it the keeper frees when it sweeps.
 //
 //   I-TABLE-1  Every lane of the shard is in the table exactly once, reachable from its hash's place without a gap.
-//   I-TABLE-2  A lane is freed only in sweep_locked and in the destructor.
+//   I-TABLE-2  A lane is freed only in a sweep and in the destructor.
 #pragma once
 
 #include <algorithm>
@@ -32,13 +33,23 @@ class lane_maker {
         : keys(type), functions(std::move(key_functions)), alignment_(std::max(type.alignment, alignof(lane))),
           key_room_((type.size + alignment_ - 1) / alignment_ * alignment_) {}
 
-    lane* make(const key_view& key, std::uint16_t shard) const; // throws what copying the key throws, std::bad_alloc
-    /// The same for a lane with a copy of another one's key, and so many bytes behind it for its maker's use.
+    /// Memory for a lane with its key, and so many bytes behind it for its maker's use. Throws std::bad_alloc.
+    void* allocate(std::size_t behind = 0) const;
+    void deallocate(void* block) const noexcept;
+
+    /// Makes a lane in such memory. Frees that, and throws, where copying the key throws.
+    lane* make(void* block, const key_view& key, std::uint16_t shard) const;
+    /// The same with a copy of another one's key, in memory of its own.
     lane* make_beside(const lane& of, std::size_t behind) const;
-    void free(lane* l) const noexcept;
     /// The same without a key, where that would lie.
     lane* make_without_key(std::uint16_t shard) const;
-    void free_without_key(lane* l) const noexcept;
+
+    /// Destroys a lane and its key. Returns its memory.
+    void* unmake(lane* l) const noexcept;
+    void* unmake_without_key(lane* l) const noexcept;
+    void free(lane* l) const noexcept { deallocate(unmake(l)); }
+    void free_without_key(lane* l) const noexcept { deallocate(unmake_without_key(l)); }
+
     std::size_t lane_size() const noexcept { return key_room_ + sizeof(lane); } // with its key
     void* key_of(lane& l) const noexcept { return reinterpret_cast<std::byte*>(&l) - key_room_; }
     const void* key_of(const lane& l) const noexcept { return reinterpret_cast<const std::byte*>(&l) - key_room_; }
@@ -48,8 +59,7 @@ class lane_maker {
 
   private:
     template <class Construct>
-    lane* make(std::uint16_t shard, std::size_t behind, Construct construct_key) const;
-    void free_block(void* block) const noexcept;
+    lane* make(void* block, std::uint16_t shard, Construct construct_key) const;
 
     const std::size_t alignment_;
     const std::size_t key_room_; // with what aligns the lane
@@ -93,6 +103,7 @@ class lane_table {
     const std::vector<lane*>& places_locked() const noexcept { return lanes_; }
 
   private:
+    static constexpr std::size_t least_places = 8;
     static constexpr std::size_t bytes_for_idle = std::size_t{10} << 20; // of a pool's idle lanes, in tables that grow
 
     std::size_t mask() const noexcept { return lanes_.size() - 1; }
@@ -106,6 +117,9 @@ class lane_table {
     void erase(std::size_t place) noexcept;
     void resize(std::size_t places);
     void make_room();
+    template <class F>
+    std::size_t sweep(std::size_t most, F pass_on) noexcept;
+    void free_spares() noexcept;
 
     const lane_maker* maker_ = nullptr;
     std::vector<lane*> lanes_;         // a power of two of places, or none
@@ -116,7 +130,10 @@ class lane_table {
     std::uint16_t shard_ = 0;
     bool new_ones_attend_ = false;
     std::size_t most_places_for_idle_ = 0;
-    std::size_t sweep_at_ = 0;
+    std::size_t unswept_ = 0; // the first so many places
+    struct spare {
+        spare* next;
+    }* spares_ = nullptr; // memory of lanes that were swept to make room, for those that are made next
     std::uint64_t changes_ = 0;
 };
 

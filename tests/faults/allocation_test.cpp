@@ -245,6 +245,21 @@ TEST(Fault_allocation, of_a_table_that_would_grow) {
     EXPECT_EQ(failures, before + 1);
 }
 
+// Where idle keys were forgotten to make room, a new one takes the memory of one of them.
+TEST(Fault_allocation, does_not_come_to_a_key_that_takes_a_forgotten_one_s_memory) {
+    struct one_place {
+        std::size_t operator()(int) const noexcept { return 0; } // all keys in one table
+    };
+    basic_task_pool<int, one_place> pool({.threads = 1, .autostart = false}); // nobody else forgets keys
+    for (int key = 0; key < 7; ++key)
+        static_cast<void>(pool.lane(key)); // one more than the table takes
+    const auto before = failures.load();
+    countdown = 0;
+    EXPECT_NO_THROW(static_cast<void>(pool.lane(7)));
+    countdown = never;
+    EXPECT_EQ(failures, before);
+}
+
 task<int> one(int& ran) {
     co_await yield();
     co_return ++ran;
