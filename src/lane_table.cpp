@@ -62,7 +62,8 @@ lane_table::~lane_table() {
     for (lane* const l : lanes_)
         if (l != nullptr)
             maker_->free(l);
-    free_spares();
+    while (spares_ != nullptr)
+        maker_->deallocate(std::exchange(spares_, spares_->next));
 }
 
 std::size_t lane_table::find_place(const key_view& key, std::uint32_t mark) const {
@@ -117,9 +118,10 @@ void lane_table::put(std::size_t place, lane* l, std::uint32_t mark) noexcept {
     ++used_;
 }
 
-void lane_table::erase(std::size_t place) noexcept {
+bool lane_table::erase(std::size_t place) noexcept {
     const std::size_t last = mask();
     std::size_t gap = place;
+    bool crossed = false;
     for (std::size_t i = (gap + 1) & last; marks_[i] != no_mark; i = (i + 1) & last) {
         // The lane at i may move into the gap unless its own place lies behind the gap.
         const std::size_t from_home = (i - marks_[i]) & last;
@@ -127,6 +129,7 @@ void lane_table::erase(std::size_t place) noexcept {
         if (from_home >= from_gap) {
             lanes_[gap] = lanes_[i];
             marks_[gap] = marks_[i];
+            crossed |= i < gap;
             gap = i;
         }
     }
@@ -134,6 +137,7 @@ void lane_table::erase(std::size_t place) noexcept {
     marks_[gap] = no_mark;
     --used_;
     ++changes_;
+    return crossed;
 }
 
 void lane_table::resize(std::size_t places) {
@@ -160,43 +164,40 @@ void lane_table::make_room() {
         } catch (const std::bad_alloc&) { // NOLINT(bugprone-empty-catch): what is idle may be enough
         }
     }
-    if (const auto places = lanes_.size(); places > 0) {
-        // Half of what it may have goes, where all are idle: the others may come again meanwhile, as said above.
-        for (auto left = places; left > 0 && lanes_.size() == places && used_ * 8 > places * 3; left -= least_places)
-            sweep(least_places, [this](void* block) { spares_ = new (block) spare{spares_}; });
-        // Worth the sweep where it made a quarter of the table free; else sweeps would come ever more often.
-        if (lanes_.size() < places || used_ * 8 < places * 4)
-            return;
-    }
-    resize(std::max(least_places, lanes_.size() * 2));
+    // Down to half of what it may hold: further idle ones may come again.
+    const auto places = lanes_.size();
+    for (auto left = places; left > 0 && used_ * 8 > places * 3; left -= least_places)
+        sweep(least_places);
+    // Worth the sweep where it made a quarter of the table free; else sweeps would come ever more often.
+    if (used_ * 2 >= places)
+        resize(std::max(least_places, places * 2));
 }
 
-std::size_t lane_table::sweep_locked(std::size_t most) noexcept {
-    free_spares();
-    return sweep(most, [this](void* block) { maker_->deallocate(block); });
-}
-
-/// Passes on the memory of the lanes that it frees.
-template <class F>
-std::size_t lane_table::sweep(std::size_t most, F pass_on) noexcept {
+/// Frees idle lanes among the next places, going round, and keeps their memory.
+void lane_table::sweep(std::size_t most) noexcept {
     if (unswept_ == 0)
         unswept_ = lanes_.size();
     // From the last place to the first: what lies behind the place at hand has been swept, so that little shifts back.
     for (; most > 0 && unswept_ > 0; --most) {
         lane* const l = lanes_[unswept_ - 1];
-        sync::prefetch(lanes_[(unswept_ - 8) & mask()]); // null is as good as any
         if (l != nullptr && l->state == lane_state::idle && l->pins == 0 && !l->left_behind) {
             assert(l->waiting() == 0 && l->extras == nullptr && !l->has_job); // I-LANE-6, I-TABLE-2
-            erase(unswept_ - 1);
-            pass_on(maker_->unmake(l));
-            if (lanes_[unswept_ - 1] != nullptr)
-                continue; // another one came from the table's beginning
+            const bool crossed = erase(unswept_ - 1);
+            spares_ = new (maker_->unmake(l)) spare{spares_};
+            if (crossed) {
+                unswept_ = lanes_.size(); // one that has not been looked at lies behind now
+                continue;
+            }
         }
         --unswept_;
     }
-    if (unswept_ > 0)
-        return unswept_;
-    if (lanes_.size() > least_places && used_ * 8 < lanes_.size()) {
+}
+
+std::size_t lane_table::sweep_locked(std::size_t most) noexcept {
+    sweep(most);
+    for (auto left = 2 * most; left > 0 && spares_ != nullptr; --left) // a round frees them all
+        maker_->deallocate(std::exchange(spares_, spares_->next));
+    if (unswept_ == 0 && lanes_.size() > least_places && used_ * 8 < lanes_.size()) {
         try {
             auto places = lanes_.size();
             while (places > least_places && used_ * 4 < places)
@@ -205,12 +206,7 @@ std::size_t lane_table::sweep(std::size_t most, F pass_on) noexcept {
         } catch (const std::bad_alloc&) { // NOLINT(bugprone-empty-catch): it stays as large as it is
         }
     }
-    return 0;
-}
-
-void lane_table::free_spares() noexcept {
-    while (spares_ != nullptr)
-        maker_->deallocate(std::exchange(spares_, spares_->next));
+    return unswept_;
 }
 
 } // namespace taskpool::detail

@@ -8,9 +8,11 @@
 // so that a key is forgotten within about a second (G7), and when the table would have to grow. But where idle ones
 // were found again, one for each eight lanes since the table was last full, its keys come and go: then it grows all the
 // same, up to a bound. Else the same lanes would be freed and made over and over. Where they are, for keys that come
-// once, their memory goes to the next ones; what is left of it the keeper frees when it sweeps.
+// once, a full table forgets idle ones until half of what it may hold is left, and their memory goes to the next new
+// ones; the keeper frees the rest when it sweeps.
 //
 //   I-TABLE-1  Every lane of the shard is in the table exactly once, reachable from its hash's place without a gap.
+//              A place has a mark exactly where it has a lane.
 //   I-TABLE-2  A lane is freed only in a sweep and in the destructor.
 #pragma once
 
@@ -107,30 +109,29 @@ class lane_table {
     static constexpr std::size_t bytes_for_idle = std::size_t{10} << 20; // of a pool's idle lanes, in tables that grow
 
     std::size_t mask() const noexcept { return lanes_.size() - 1; }
-    static constexpr std::uint32_t no_mark = 0;
+    static constexpr std::uint32_t no_mark = 0; // of a free place
     static std::uint32_t mark_of(std::uint32_t hash) noexcept { return hash | 0x8000'0000U; }
 
     /// Where the key's lane lies, or else the free place where it would. REQUIRES: there are places.
     std::size_t find_place(const key_view& key, std::uint32_t mark) const;
     std::size_t find_free_place(std::uint32_t mark) const noexcept;
     void put(std::size_t place, lane* l, std::uint32_t mark) noexcept;
-    void erase(std::size_t place) noexcept;
+    /// Returns whether a lane of the table's beginning came to lie at its end.
+    bool erase(std::size_t place) noexcept;
     void resize(std::size_t places);
     void make_room();
-    template <class F>
-    std::size_t sweep(std::size_t most, F pass_on) noexcept;
-    void free_spares() noexcept;
+    void sweep(std::size_t most) noexcept;
 
     const lane_maker* maker_ = nullptr;
     std::vector<lane*> lanes_;         // a power of two of places, or none
-    std::vector<std::uint32_t> marks_; // of the lanes at the same places
+    std::vector<std::uint32_t> marks_; // of the lanes at the same places, or no_mark
     std::size_t used_ = 0;
     const lane* last_made_ = nullptr; // may be gone
     std::uint32_t idle_found_ = 0;    // how often an idle one was, since the table was last full
     std::uint16_t shard_ = 0;
     bool new_ones_attend_ = false;
     std::size_t most_places_for_idle_ = 0;
-    std::size_t unswept_ = 0; // the first so many places
+    std::size_t unswept_ = 0; // so many places, the first ones, this round has still to look at
     struct spare {
         spare* next;
     }* spares_ = nullptr; // memory of lanes that were swept to make room, for those that are made next

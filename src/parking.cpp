@@ -100,7 +100,8 @@ worker* parking::retire_one(tick since) noexcept {
 }
 
 void parking::close() noexcept {
-    // relaxed: read again by each worker after it was woken under the mutex below, or before it parks under it.
+    // relaxed: a worker reads it after it was signalled, which the event's lock orders, or after it has parked under
+    // the mutex, later than the last look below.
     closed_.store(true, std::memory_order_relaxed);
     unpark(static_cast<std::size_t>(-1));
 }

@@ -44,7 +44,7 @@ class parking {
     /// Wakes a parked worker as the searcher, unless somebody searches already or none is parked.
     void unpark_one() noexcept;
 
-    /// Wakes up to `most` parked workers, whatever the limit. How many.
+    /// Wakes up to `most` parked workers, whatever the limit. How many; one that parks again meanwhile counts twice.
     std::size_t unpark(std::size_t most) noexcept;
 
     /// Becomes the searcher; false when somebody is.

@@ -97,7 +97,8 @@ class event {
         signalled_ = true;
         condition_.notify_one();
     }
-    /// The same where the event outlives this call: told under no lock, which who wakes up would find taken.
+    /// The same, but notified under no lock, which the woken thread would find taken. REQUIRES: the event lives until
+    /// this returns.
     void signal_lasting() {
         {
             const std::lock_guard lock(mutex_);

@@ -207,8 +207,8 @@ bool worker::more_comes(const lane& l) const noexcept {
     return false;
 }
 
-/// Ends the lane's job if one `ran`, under the same lock, and takes the next. False when there is none, the lane is
-/// held, or an older one should go first: then the lane is given up.
+/// Ends the lane's job if one `ran`, and takes the next under the same lock. False when there is none, the job is held,
+/// or an older lane should go first: then the lane is this worker's no longer.
 template <bool MakesWay>
 bool worker::next(lane& l, job_slot& job, std::uint64_t& number, bool ran) noexcept {
     for (;;) {

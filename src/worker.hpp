@@ -75,7 +75,8 @@ struct worker {
     // --- The worker's thread only
     unsigned blocking_depth = 0; // of blocking scopes
 
-    // --- Under parking's mutex until `woken` is signalled, then the worker's thread
+    // --- Under parking's mutex while parked, then whoever took it from there until `woken` is signalled, then the
+    //     worker's thread
     sync::event woken;
     tick parked_since = 0;
     bool woken_to_search = false;

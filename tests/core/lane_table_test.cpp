@@ -125,6 +125,21 @@ TEST_F(Lane_table, active_and_left_behind_lanes_are_not_swept) {
     EXPECT_EQ(find("idle", 4), nullptr);
 }
 
+// A run of places that goes over the table's end: what shifts back may come to lie behind the sweep.
+TEST_F(Lane_table, a_sweep_passes_over_none_where_a_run_of_places_wraps) {
+    make("goes", 6);
+    lane& stays = make("stays", 6); // in place 7
+    stays.pins = 1;
+    make("wraps", 7); // in place 0
+    ASSERT_EQ(table_.places_locked().size(), 8U);
+    ASSERT_EQ(table_.places_locked()[7], &stays);
+    while (table_.sweep_locked(512) > 0) {
+    }
+    EXPECT_EQ(find("wraps", 7), nullptr);
+    EXPECT_EQ(find("stays", 6), &stays);
+    EXPECT_EQ(table_.size_locked(), 1U);
+}
+
 TEST(Lane_table_keys, a_key_whose_copy_throws_leaves_the_table_as_it_was) {
     struct fragile {
         int value;
