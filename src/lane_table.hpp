@@ -48,7 +48,6 @@ class lane_maker {
 
     /// Destroys a lane and its key. Returns its memory.
     void* unmake(lane* l) const noexcept;
-    void* unmake_without_key(lane* l) const noexcept;
     void free(lane* l) const noexcept { deallocate(unmake(l)); }
     void free_without_key(lane* l) const noexcept { deallocate(unmake_without_key(l)); }
 
@@ -62,6 +61,7 @@ class lane_maker {
   private:
     template <class Construct>
     lane* make(void* block, std::uint16_t shard, Construct construct_key) const;
+    void* unmake_without_key(lane* l) const noexcept;
 
     const std::size_t alignment_;
     const std::size_t key_room_; // with what aligns the lane
@@ -98,10 +98,10 @@ class lane_table {
 
     std::size_t size_locked() const noexcept { return used_; }
 
-    /// All lanes, null where a place is empty. Changed by find_or_make_locked and sweep_locked.
     /// Grows whenever lanes change places.
     std::uint64_t changes_locked() const noexcept { return changes_; }
 
+    /// All lanes, null where a place is empty. Changed by find_or_make_locked and sweep_locked.
     const std::vector<lane*>& places_locked() const noexcept { return lanes_; }
 
   private:
