@@ -618,14 +618,16 @@ TEST(Matrix_barrier, pool_destroyed) {
 }
 
 TEST(Matrix_barrier, pool_destroyed_by_the_job) {
-    gate ended;
+    gate submitted, ended;
     std::atomic<int> alive = 0;
     auto pool = std::make_unique<task_pool>(options{.threads = 2});
     ASSERT_TRUE(pool->submit_barrier([&, c = counted(alive)] {
+        submitted.wait(); // a pool must not be destroyed while somebody submits
         pool.reset();
         ended.open();
     }));
     static_cast<void>(pool->submit("key", [c = counted(alive)] {}));
+    submitted.open();
     ended.wait();
     EXPECT_TRUE(eventually([&] { return alive == 0; }));
 }

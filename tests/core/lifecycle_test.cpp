@@ -153,14 +153,16 @@ TEST(Lifecycle, a_pool_may_be_owned_by_its_own_job) {
 
 TEST(Lifecycle, a_hold_may_outlive_the_pool_that_its_own_job_destroyed) {
     held kept;
-    gate destroyed;
+    gate submitted, destroyed;
     auto pool = std::make_unique<task_pool>(options{.threads = 2});
     ASSERT_TRUE(pool->submit("held", [&](const job_context& context) { kept = context.hold(); }));
     ASSERT_TRUE(eventually([&] { return pool->stats().suspended_lanes == 1; }));
     ASSERT_TRUE(pool->submit("key", [&] {
+        submitted.wait(); // a pool must not be destroyed while somebody submits
         pool.reset();
         destroyed.open();
     }));
+    submitted.open();
     destroyed.wait();
     EXPECT_TRUE(kept.stop_requested());
     kept.release();
@@ -190,12 +192,14 @@ TEST(Lifecycle, no_thread_is_left_behind) {
         EXPECT_GE(threads_named("leftover"), 1);
     }
     EXPECT_EQ(threads_named("leftover"), 0);
-    gate destroyed;
+    gate submitted, destroyed;
     auto pool = std::make_unique<task_pool>(options{.threads = 3, .name = "leftover"});
     ASSERT_TRUE(pool->submit("key", [&] {
+        submitted.wait(); // a pool must not be destroyed while somebody submits
         pool.reset();
         destroyed.open();
     }));
+    submitted.open();
     destroyed.wait();
     EXPECT_TRUE(eventually([&] { return threads_named("leftover") == 0; }));
 }

@@ -837,14 +837,16 @@ TEST(Matrix_retry, pool_destroyed) {
 }
 
 TEST(Matrix_retry, pool_destroyed_by_the_job) {
-    std::latch destroyed(1);
+    std::latch submitted(1), destroyed(1);
     auto alive = std::make_shared<int>(0);
     auto* const pool = new task_pool({.threads = 1, .on_failure = [](const failure&) {}});
-    ASSERT_TRUE(pool->submit("key", with_retry(exactly(5), [pool, alive, &destroyed] {
+    ASSERT_TRUE(pool->submit("key", with_retry(exactly(5), [pool, alive, &submitted, &destroyed] {
+                                 submitted.wait(); // a pool must not be destroyed while somebody submits
                                  delete pool;
                                  destroyed.count_down();
                                  throw std::runtime_error("no");
                              })));
+    submitted.count_down();
     destroyed.wait();
     EXPECT_TRUE(eventually([&] { return alive.use_count() == 1; }));
 }

@@ -720,6 +720,7 @@ TEST(Matrix_shared, pool_destroyed_by_the_job) {
     auto pool = std::make_unique<task_pool>(options{.threads = 2});
     auto& kept = *pool;
     std::latch both(2);
+    gate submitted;
     std::atomic<bool> other_ended = false;
     kept.submit_shared("key", [&](const job_context& context) {
         both.arrive_and_wait();
@@ -729,8 +730,10 @@ TEST(Matrix_shared, pool_destroyed_by_the_job) {
     });
     kept.submit_shared("key", [&, last = std::shared_ptr<gate>(&ended, [](gate* g) { g->open(); })] {
         both.arrive_and_wait();
+        submitted.wait(); // a pool must not be destroyed while somebody submits
         pool.reset();
     });
+    submitted.open();
     ended.wait();
     EXPECT_TRUE(eventually([&] { return other_ended.load(); }));
 }

@@ -181,11 +181,13 @@ void run_stress(const stress_case& what, int rounds, unsigned seed) {
         }
     });
     if (what.by_job) {
-        gate destroyed;
+        gate submitted, destroyed;
         ASSERT_TRUE(pool->submit_after(0s, "the last", [&] {
+            submitted.wait(); // a pool must not be destroyed while somebody submits
             pool.reset();
             destroyed.open();
         }));
+        submitted.open();
         destroyed.wait();
         EXPECT_TRUE(eventually([&] { return all.ended == all.accepted && beats_alive == 0; }));
     } else {

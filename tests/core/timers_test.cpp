@@ -688,7 +688,7 @@ TEST(Submit_after, a_pool_ends_with_many_pending) {
 TEST(Submit_after, a_pool_may_be_destroyed_by_its_own_job_with_many_pending) {
     std::atomic<int> alive = 0;
     std::atomic<int> must_run = 0;
-    gate destroyed;
+    gate submitted, destroyed;
     auto pool = std::make_unique<task_pool>(options{.threads = 2});
     for (int i = 0; i < 1'000; ++i) {
         ASSERT_TRUE(pool->submit_after(1h, std::to_string(i), [c = counted(alive)] {}));
@@ -696,9 +696,11 @@ TEST(Submit_after, a_pool_may_be_destroyed_by_its_own_job_with_many_pending) {
                                        {.on_stop = stop_action::run}));
     }
     ASSERT_TRUE(pool->submit_after(1ms, "last", [&] {
+        submitted.wait(); // a pool must not be destroyed while somebody submits
         pool.reset();
         destroyed.open();
     }));
+    submitted.open();
     destroyed.wait();
     EXPECT_TRUE(eventually([&] { return alive == 0; }));
     EXPECT_EQ(must_run, 1'000);
