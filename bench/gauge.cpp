@@ -125,7 +125,7 @@ int steady(way how) {
     gauge g(how, true);
     // A round may meet a sweep of the lanes, or a sample: the least is what its jobs cost. New keys allocate until
     // their table has forgotten some, whose memory they take.
-    constexpr int rounds = 500, jobs = 50;
+    constexpr int rounds = 1'000, jobs = 25;
     std::uint64_t least = UINT64_MAX;
     for (int round = 0; round < rounds; ++round) {
         const auto before = allocations.load(std::memory_order_relaxed);

@@ -20,7 +20,7 @@ RECORDED = pathlib.Path(__file__).resolve().parent / "gauge.json"
 WAYS = ("known", "new", "handle")
 FEW, MANY = 10_000, 30_000
 MOST_MORE = 0.03
-ALLOCATION_STEP = 0.03  # less than this is rounding, or one in a round of 50 jobs
+ALLOCATION_STEP = 0.005  # less than this is rounding
 MOST_RUNS, RUNS_TO_ACCEPT = 5, 3
 
 
