@@ -229,11 +229,13 @@ TEST(Fault_allocation, of_a_second_job_of_a_full_chunk_of_the_lane) {
     }
 }
 
+/// A hash by which all keys come to lie in one table.
+struct one_place {
+    std::size_t operator()(int) const noexcept { return 0; }
+};
+
 // A table that is full grows where its idle keys come again; without memory for that it forgets those that are idle.
 TEST(Fault_allocation, of_a_table_that_would_grow) {
-    struct one_place {
-        std::size_t operator()(int) const noexcept { return 0; } // all keys in one table
-    };
     basic_task_pool<int, one_place> pool({.threads = 1, .autostart = false}); // nobody else forgets keys
     for (int key = 0; key < 6; ++key)
         static_cast<void>(pool.lane(key)); // 6 of 8 places
@@ -247,9 +249,6 @@ TEST(Fault_allocation, of_a_table_that_would_grow) {
 
 // Where idle keys were forgotten to make room, a new one takes the memory of one of them.
 TEST(Fault_allocation, does_not_come_to_a_key_that_takes_a_forgotten_one_s_memory) {
-    struct one_place {
-        std::size_t operator()(int) const noexcept { return 0; } // all keys in one table
-    };
     basic_task_pool<int, one_place> pool({.threads = 1, .autostart = false}); // nobody else forgets keys
     for (int key = 0; key < 7; ++key)
         static_cast<void>(pool.lane(key)); // one more than the table takes
