@@ -269,6 +269,7 @@ bool pool_core::sweep(std::size_t shards_to_do) noexcept {
             const std::lock_guard lock(s.lock);
             s.timed_jobs.shrink();
             s.rates.shrink();
+            s.spare_joints.shrink();
         }
         for (bool more = true; more;) {
             const std::lock_guard lock(s.lock);

@@ -62,8 +62,8 @@ lane_table::~lane_table() {
     for (lane* const l : lanes_)
         if (l != nullptr)
             maker_->free(l);
-    while (spares_ != nullptr)
-        maker_->deallocate(std::exchange(spares_, spares_->next));
+    while (spares_.size() > 0)
+        maker_->deallocate(spares_.take());
 }
 
 std::size_t lane_table::find_place(const key_view& key, std::uint32_t mark) const {
@@ -96,7 +96,7 @@ lane& lane_table::find_or_make_locked(const key_view& key, std::uint32_t hash) {
         make_room();
         place = find_free_place(mark);
     }
-    void* const block = spares_ != nullptr ? std::exchange(spares_, spares_->next) : maker_->allocate();
+    void* const block = spares_.size() > 0 ? spares_.take() : maker_->allocate();
     lane* const l = maker_->make(block, key, shard_);
     last_made_ = l;
     l->attends = new_ones_attend_; // nobody else knows it yet
@@ -183,7 +183,7 @@ void lane_table::sweep(std::size_t most) noexcept {
         if (l != nullptr && l->state == lane_state::idle && l->pins == 0 && !l->left_behind) {
             assert(l->waiting() == 0 && l->extras == nullptr && !l->has_job); // I-LANE-6, I-TABLE-2
             const bool crossed = erase(unswept_ - 1);
-            spares_ = new (maker_->unmake(l)) spare{spares_};
+            spares_.put(maker_->unmake(l));
             if (crossed) {
                 unswept_ = lanes_.size(); // one that has not been looked at lies behind now
                 continue;
@@ -195,8 +195,8 @@ void lane_table::sweep(std::size_t most) noexcept {
 
 std::size_t lane_table::sweep_locked(std::size_t most) noexcept {
     sweep(most);
-    for (auto left = 2 * most; left > 0 && spares_ != nullptr; --left) // a round frees them all
-        maker_->deallocate(std::exchange(spares_, spares_->next));
+    for (auto left = 2 * most; left > 0 && spares_.size() > 0; --left) // a round frees them all
+        maker_->deallocate(spares_.take());
     if (unswept_ == 0 && lanes_.size() > least_places && used_ * 8 < lanes_.size()) {
         try {
             auto places = lanes_.size();

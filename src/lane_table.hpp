@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "lane.hpp"
+#include "spare_blocks.hpp"
 #include "sync.hpp"
 
 namespace taskpool::detail {
@@ -132,9 +133,7 @@ class lane_table {
     bool new_ones_attend_ = false;
     std::size_t most_places_for_idle_ = 0;
     std::size_t unswept_ = 0; // so many places, the first ones, this round has still to look at
-    struct spare {
-        spare* next;
-    }* spares_ = nullptr; // memory of lanes that were swept to make room, for those that are made next
+    spare_blocks spares_;     // memory of lanes that were swept to make room, for those that are made next
     std::uint64_t changes_ = 0;
 };
 

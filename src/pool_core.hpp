@@ -313,8 +313,8 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     bool release_place(joint_place& place) noexcept;
     void doubt_joint_jobs() noexcept;
     struct joint_target;
-    attempt place_locked(std::span<joint_target> targets, joint_job& made, job_source& job, const job_options& how,
-                         tick age, lane*& full, shard*& poor);
+    attempt place_locked(std::span<joint_target> targets, job_source& job, const job_options& how, tick age,
+                         lane*& full, shard*& poor);
     bool arm_locked(bucket& b, timers::time_point when) noexcept;
     bool keep_waiting_locked(shard& s, bucket& b, timers::time_point now) noexcept;
     static void end_waiting_locked(shard& s, bucket& b) noexcept;

@@ -9,6 +9,7 @@
 #include "sync.hpp"
 #include "tagged_job.hpp"
 #include "timed_index.hpp"
+#include "together.hpp"
 
 namespace taskpool::detail {
 
@@ -38,6 +39,7 @@ struct alignas(64) shard {
     timed_index timed_jobs;          // those whose time has not come, or that found no room yet
     tag_index tags;                  // jobs that wait and may be replaced
     rate_table rates;
+    joint_memory spare_joints; // of jobs of several keys
     // --- Any thread
     sync::atomic<std::uint64_t> rejected{0};
     sync::atomic<std::uint64_t> work_begun{0}; // outstanding work of executors (executors.cpp) ...

@@ -3,7 +3,6 @@
 #include "together.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cassert>
 #include <memory>
 #include <mutex>
@@ -21,10 +20,28 @@ static constexpr tick ticks_between_doubts = 100; // of coroutines' waits
 
 // --- The job and its places ------------------------------------------------------------------------------------------
 
-joint_job* joint_job::make(pool_core& core, std::size_t most_places) {
+void* joint_memory::allocate(std::size_t places) {
     static_assert(sizeof(joint_job) % alignof(joint_place) == 0 && alignof(joint_job) >= alignof(joint_place) &&
                   alignof(joint_job) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__);
-    return new (::operator new(sizeof(joint_job) + most_places * sizeof(joint_place))) joint_job(core);
+    if (places <= places_in_kept && spares_.size() > 0)
+        return spares_.take();
+    return ::operator new(sizeof(joint_job) + std::max(places, places_in_kept) * sizeof(joint_place));
+}
+
+bool joint_memory::keep(void* block, std::size_t places) noexcept {
+    if (places > places_in_kept || spares_.size() == most_kept)
+        return false;
+    spares_.put(block);
+    return true;
+}
+
+void joint_memory::shrink() noexcept {
+    while (spares_.size() > 0)
+        ::operator delete(spares_.take());
+}
+
+joint_job* joint_job::make(pool_core& core, shard& home, std::size_t places) {
+    return new (home.spare_joints.allocate(places)) joint_job(core, home);
 }
 
 void joint_job::add_place(lane& l) noexcept {
@@ -41,9 +58,16 @@ void joint_job::add_place(lane& l) noexcept {
 }
 
 void joint_job::free() noexcept {
+    const auto places_made = count;
+    shard& s = home;
     for (auto& place : places())
         place.~joint_place();
     this->~joint_job();
+    if (places_made > 0) {
+        const std::lock_guard lock(s.lock);
+        if (s.spare_joints.keep(this, places_made))
+            return;
+    }
     ::operator delete(this);
 }
 
@@ -144,6 +168,8 @@ turn pool_core::come_locked(shard& s, lane& l, job_slot& front) noexcept {
     }
     if (missing > 0) {
         whole.runs_in = &l;
+        assert(l.pins > 0); // I-TOGETHER-2
+        --l.pins;
         place.runs = place.counts = true;
         front.on_stop = joint_must_run; // it has begun
     }
@@ -162,17 +188,15 @@ void pool_core::end_place(joint_place& place) noexcept {
     whole.drop_references(1 + (place.runs ? end_joint(whole) : 0));
 }
 
-/// The job is over, and so are the holds of its places, but for that in which it ran, and the pins of all its lanes.
-/// How many holds: each had a reference. REQUIRES: no lock held.
+/// The job is over, and so are the holds and the pins of its places, but for that in which it ran. How many holds: each
+/// had a reference. REQUIRES: no lock held.
 std::uint32_t pool_core::end_joint(joint_job& whole) noexcept {
     if (is_forked())
         return 0;     // another thread may have been changing what it has
     whole.set_over(); // so that nobody waits for one of its lanes to release another
     std::uint32_t released = 0;
     for (auto& place : whole.places())
-        if (place.runs)
-            unpin(*place.in);
-        else if (release_place(place))
+        if (!place.runs && release_place(place))
             ++released;
     return released;
 }
@@ -295,8 +319,8 @@ class shards_lock {
 
 /// Puts the job into all of its lanes, or none. Where there is no room, `full` gets the lane, pinned, and `poor` its
 /// shard, or that which has none of the pool's. Strong guarantee. REQUIRES: the locks of all shards.
-pool_core::attempt pool_core::place_locked(std::span<joint_target> targets, joint_job& made, job_source& job,
-                                           const job_options& how, tick age, lane*& full, shard*& poor) {
+pool_core::attempt pool_core::place_locked(std::span<joint_target> targets, job_source& job, const job_options& how,
+                                           tick age, lane*& full, shard*& poor) {
     for (auto& t : targets) {
         t.l = nullptr;
         t.more = nullptr;
@@ -312,6 +336,7 @@ pool_core::attempt pool_core::place_locked(std::span<joint_target> targets, join
             }
         }
     } owned{targets};
+    std::size_t places = 0;
     for (std::size_t i = 0; i < targets.size(); ++i) {
         auto& t = targets[i];
         if (t.in->closed)
@@ -321,8 +346,10 @@ pool_core::attempt pool_core::place_locked(std::span<joint_target> targets, join
              --j)
             if (targets[j - 1].l == t.l)
                 t.l = nullptr;
-        if (t.l != nullptr)
+        if (t.l != nullptr) {
             ++t.l->pins;
+            ++places;
+        }
     }
     const auto limit = keeps_latest() ? 1 : static_cast<std::uint32_t>(settings.lane_capacity);
     auto& first = targets.front();
@@ -344,17 +371,21 @@ pool_core::attempt pool_core::place_locked(std::span<joint_target> targets, join
     for (auto& t : targets)
         if (t.l != nullptr && t.l->needs_chunk_locked())
             t.more = new chunk;
+    struct freed {
+        void operator()(joint_job* made) const noexcept { made->free(); }
+    };
+    std::unique_ptr<joint_job, freed> made(joint_job::make(*this, *first.in, places));
     job.accepted_in = first.l;
-    job.store(job, made.storage);
+    job.store(job, made->storage);
     // From here on nothing fails.
-    made.ops = job.ops;
+    made->ops = job.ops;
     for (auto& t : targets)
         if (t.l != nullptr)
-            made.add_place(*t.l);
+            made->add_place(*t.l);
     struct source final : job_source {
         joint_place* place;
     } from;
-    from.place = made.places().data();
+    from.place = made.release()->places().data(); // which own it
     from.ops = &joint_ops;
     from.store = [](job_source& self, void* storage) { new (storage) joint_place*(static_cast<source&>(self).place); };
     const job_options as_place{how.on_stop == stop_action::run ? joint_must_run : joint, how.priority};
@@ -385,23 +416,14 @@ submit_result pool_core::submit_together(std::span<const key_view> keys, job_sou
                                          const patience& wait) {
     if (keys.empty())
         throw std::invalid_argument("taskpool: submit_together without a key");
-    std::array<joint_target, 4> few;
-    std::unique_ptr<joint_target[]> many; // NOLINT(cppcoreguidelines-avoid-c-arrays): a vector would be filled twice
-    std::span<joint_target> targets(few.data(), std::min(keys.size(), few.size()));
-    if (keys.size() > few.size()) {
-        many = std::make_unique_for_overwrite<joint_target[]>(keys.size()); // NOLINT(cppcoreguidelines-avoid-c-arrays)
-        targets = {many.get(), keys.size()};
-    }
+    few_or_many<joint_target> list(keys.size());
+    const auto targets = list.all();
     for (std::size_t i = 0; i < keys.size(); ++i) {
         const auto [s, hash] = place_of(keys[i]);
         targets[i] = {.in = &s, .hash = hash, .key = &keys[i], .l = nullptr, .more = nullptr, .ready = false};
     }
     std::sort(targets.begin(), targets.end(),
               [](const auto& a, const auto& b) { return a.in != b.in ? a.in < b.in : a.hash < b.hash; });
-    struct freed {
-        void operator()(joint_job* made) const noexcept { made->free(); }
-    };
-    std::unique_ptr<joint_job, freed> made(joint_job::make(*this, keys.size()));
     // relaxed: who must see it waits in a job, and asks again (drain), or is not ordered with this submit.
     has_joint_jobs_.store(true, std::memory_order_relaxed);
     submit_result refusal = submit_status::full;
@@ -417,10 +439,9 @@ submit_result pool_core::submit_together(std::span<const key_view> keys, job_sou
         auto result = attempt::accepted;
         {
             const shards_lock<joint_target> lock(targets);
-            result = place_locked(targets, *made, job, how, age, full, poor);
+            result = place_locked(targets, job, how, age, full, poor);
         }
         if (result == attempt::accepted) {
-            made.release(); // NOLINT(bugprone-unused-return-value): its places own it
             for (const auto& t : targets)
                 if (t.ready)
                     enqueue(*t.l, age, now);

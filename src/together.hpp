@@ -17,7 +17,8 @@
 //   I-TOGETHER-2  `missing` counts the places that have not arrived while the job waits. The last one to arrive makes
 //                 it `runs`, or who kills the job makes it `over`. A place arrives under both locks of its lane, so
 //                 with all shards locked none does. Its lanes are pinned until the job is over: who ends or kills it
-//                 looks at all of them, and a future of it names the first.
+//                 looks at all of them, and a future of it names the first. (That in which it runs only until then: it
+//                 is that lane's current job.)
 //   I-TOGETHER-3  Each place has a reference, from the submit until it has done its part, and so has who kills the job;
 //                 the last one frees it.
 #pragma once
@@ -29,19 +30,45 @@
 #include <stop_token>
 
 #include "lane.hpp"
+#include "spare_blocks.hpp"
 
 namespace taskpool::detail {
+
+struct shard;
 
 struct joint_place : job_extras {
     bool runs = false;  // the job, in its lane
     bool kills = false; // its discard is the job's; of who discards it
 };
 
+/// Memory of jobs of one or two keys that are over, for the next ones. By way of the allocator it would go round from
+/// the workers to the submitters, who are in each other's way there. One in each shard, under its lock.
+class joint_memory {
+  public:
+    joint_memory() = default;
+    joint_memory(const joint_memory&) = delete;
+    joint_memory& operator=(const joint_memory&) = delete;
+    ~joint_memory() { shrink(); }
+
+    /// For a job of so many places. Throws std::bad_alloc.
+    void* allocate(std::size_t places);
+    /// Takes such memory back. Whether it is kept; if not, it is the caller's to delete.
+    bool keep(void* block, std::size_t places) noexcept;
+    /// Frees what is kept.
+    void shrink() noexcept;
+
+  private:
+    static constexpr std::size_t places_in_kept = 2;
+    static constexpr std::size_t most_kept = 128;
+    spare_blocks spares_;
+};
+
 struct joint_job {
     static constexpr std::int32_t runs = 0, over = -1; // of `missing`, which is greater while the job waits
 
-    /// With room for so many places, and none. Throws std::bad_alloc.
-    static joint_job* make(pool_core& core, std::size_t most_places);
+    /// With room for so many places, and none. `home`: the shard of its first place. Throws std::bad_alloc. REQUIRES:
+    /// that shard's lock.
+    static joint_job* make(pool_core& core, shard& home, std::size_t places);
     void add_place(lane& l) noexcept;
     std::span<joint_place> places() noexcept { return {std::launder(reinterpret_cast<joint_place*>(this + 1)), count}; }
     // relaxed: a hint. What changes it decides by a compare-exchange; `over` is for ever, and publishes nothing.
@@ -51,10 +78,11 @@ struct joint_job {
         missing.store(over, std::memory_order_relaxed); // who looks at its lanes next sees it, by their locks
     }
     void drop_references(std::uint32_t how_many) noexcept;
-    void free() noexcept;
+    void free() noexcept; // REQUIRES: no lock held, or no place
 
     // --- Constant once it is in its lanes, but for the callable, which belongs to who runs or kills the job
     pool_core& core;
+    shard& home;
     std::uint32_t count = 0; // of places, which lie behind this
     const job_ops* ops = nullptr;
     alignas(inline_job_alignment) std::byte storage[inline_job_size];
@@ -69,7 +97,7 @@ struct joint_job {
     lane* runs_in = nullptr;
 
   private:
-    explicit joint_job(pool_core& owner) noexcept : core(owner) {}
+    joint_job(pool_core& owner, shard& memory_of) noexcept : core(owner), home(memory_of) {}
     ~joint_job() = default;
 };
 

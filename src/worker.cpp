@@ -215,8 +215,8 @@ bool worker::next(lane& l, job_slot& job, std::uint64_t& number, bool ran) noexc
         l.head_lock.lock();
         if (std::exchange(ran, false)) {
             if (l.extras != nullptr) [[unlikely]] {
-                l.head_lock.unlock();
-                if (!end_job(l))
+                std::unique_lock lock(l.head_lock, std::adopt_lock);
+                if (!core.end_job_with_extras(l, *this, lock))
                     return false;
                 continue;
             }

@@ -23,7 +23,6 @@
 #include <functional>
 #include <initializer_list>
 #include <memory>
-#include <memory_resource>
 #include <ranges>
 #include <span>
 #include <stdexcept>
@@ -714,32 +713,33 @@ class basic_task_pool {
         }
     };
 
-    /// REQUIRES: `keys` outlives it, which points at them. A few lie in itself.
+    /// REQUIRES: `keys` outlives it, which points at them.
     class key_list {
       public:
         template <class R>
-        key_list(const basic_task_pool& pool, const R& keys) {
-            if constexpr (std::ranges::sized_range<const R>)
-                views_.reserve(std::ranges::size(keys));
-            if constexpr (std::is_same_v<Key, std::string>) {
-                if constexpr (std::ranges::sized_range<const R>)
-                    strings_.reserve(std::ranges::size(keys));
-                for (const auto& key : keys)
-                    strings_.push_back(key);
-                for (const auto& key : strings_)
-                    views_.push_back(pool.view(key));
-            } else {
-                for (const auto& key : keys)
-                    views_.push_back(pool.view(key));
+        key_list(const basic_task_pool& pool, const R& keys)
+            : strings_(are_views<R> ? 0 : static_cast<std::size_t>(std::ranges::distance(keys))),
+              views_(static_cast<std::size_t>(std::ranges::distance(keys))) {
+            std::size_t i = 0;
+            for (const auto& key : keys) {
+                if constexpr (are_views<R>)
+                    views_[i] = pool.view(key);
+                else
+                    views_[i] = pool.view(strings_[i] = key);
+                ++i;
             }
         }
-        std::span<const detail::key_view> views() const noexcept { return views_; }
+        std::span<const detail::key_view> views() const noexcept { return views_.all(); }
 
       private:
-        std::array<std::byte, 256> few_; // NOLINT(cppcoreguidelines-pro-type-member-init): memory
-        std::pmr::monotonic_buffer_resource memory_{few_.data(), few_.size(), std::pmr::new_delete_resource()};
-        std::pmr::vector<together_key> strings_{&memory_}; // at which the views of strings point
-        std::pmr::vector<detail::key_view> views_{&memory_};
+        /// Whether the range's elements are themselves what a view of a key points at.
+        template <class R>
+        static constexpr bool are_views =
+            !std::is_same_v<Key, std::string> ||
+            std::is_same_v<std::ranges::range_reference_t<const R>, const std::string_view&>;
+
+        detail::few_or_many<std::string_view> strings_;
+        detail::few_or_many<detail::key_view> views_;
     };
 
     template <class R, class F>

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <concepts>
 #include <cstddef>
@@ -116,6 +117,25 @@ struct key_type_for {
             use(self, &seen);
         },
     };
+};
+
+/// So many objects, without values at first, of which a few lie in itself: no allocation for them.
+template <class T>
+class few_or_many {
+  public:
+    explicit few_or_many(std::size_t count)
+        : many_(count > most_few ? std::make_unique_for_overwrite<T[]>(count) : nullptr), // NOLINT(*-avoid-c-arrays)
+          count_(count) {}
+
+    T& operator[](std::size_t i) noexcept { return all()[i]; }
+    std::span<T> all() noexcept { return {many_ == nullptr ? few_.data() : many_.get(), count_}; }
+    std::span<const T> all() const noexcept { return {many_ == nullptr ? few_.data() : many_.get(), count_}; }
+
+  private:
+    static constexpr std::size_t most_few = 4;
+    std::array<T, most_few> few_;
+    std::unique_ptr<T[]> many_; // NOLINT(*-avoid-c-arrays): a vector would give them values
+    std::size_t count_;
 };
 
 // --- Jobs ---------------------------------------------------------------------------------------------------------
