@@ -8,6 +8,7 @@
 #include "coroutine.hpp"
 #include "pool_core.hpp"
 #include "shared_job.hpp"
+#include "submit.hpp"
 #include "wait_graph.hpp"
 
 namespace taskpool::detail {
@@ -31,7 +32,7 @@ barrier_line::coming::coming(pool_core& core) noexcept : core_(core) {
     barrier_line& line = *core.barrier;
     const std::lock_guard lock(line.mutex);
     ++line.brought;
-    // relaxed: see tell_drainers and conduct_barriers.
+    // relaxed: see tell_drainers and conduct.
     if (line.pending.exchange(true, std::memory_order_relaxed))
         return;
     for (auto& s : core.shards) {
@@ -65,6 +66,33 @@ std::size_t pool_core::barriers() const noexcept {
 }
 
 // --- In the lanes ----------------------------------------------------------------------------------------------------
+
+submit_result pool_core::submit_barrier(job_source& job, const job_options& how, const patience& wait) {
+    if (is_forked())
+        return submit_status::stopped;
+    const barrier_line::coming comes(*this);
+    shard& s = shards.front();
+    {
+        const std::lock_guard lock(s.lock);
+        if (static_cast<barrier_era>(s.era - barrier->oldest) >= most_eras) {
+            s.rejected.fetch_add(1, std::memory_order_relaxed); // a figure by itself
+            return submit_status::full;
+        }
+    }
+    struct in_line {
+        pool_core& core;
+        lane& operator()() const noexcept { return core.barrier->own; }
+        all_shards_lock lock() const noexcept { return all_shards_lock(core); }
+        void has_pushed_locked() const noexcept {
+            for (auto& each : core.shards) {
+                ++each.era;
+                assert(each.guarded && each.era == core.shards.front().era); // I-BARRIER-1, I-BARRIER-4
+            }
+            assert(!later(core.barrier->oldest, core.shards.front().era)); // I-BARRIER-5
+        }
+    };
+    return submit(s, in_line{*this}, job, how, wait);
+}
 
 /// What stop() discards waits for nothing. REQUIRES: the shard's lock; the caller owns the lane.
 bool pool_core::waits_for_barrier_locked(const shard& s, lane& l) const noexcept {
@@ -108,48 +136,48 @@ bool is_done_locked(lane& l, barrier_era era) noexcept {
 
 // --- The keeper ------------------------------------------------------------------------------------------------------
 
-void pool_core::conduct_barriers() noexcept {
-    if (!has_barriers())
+void barrier_line::conduct(pool_core& core) noexcept {
+    if (!core.has_barriers())
         return;
-    const auto next = look_at_barriers();
+    const auto next = look(core);
     if (!next)
         return;
-    if (barrier->first != next->era) {
-        open_era(next->era);
-        barrier->first = next->era;
-        barrier->at_shard = barrier->at_place = 0;
+    if (first != next->era) {
+        open_era(core, next->era);
+        first = next->era;
+        at_shard = at_place = 0;
     }
-    if (next->waits && !all_are_done(next->era)) {
-        const bool doubted = barrier->doubted.exchange(false, std::memory_order_relaxed); // as `pending`
-        if (doubted || (!manual && clock.now() - barrier->asked >= doubt)) {
-            barrier->asked = manual ? 0 : clock.now();
-            if (wait_graph::instance().holds_up_barriers(*this))
-                discard_barrier(next->era);
+    if (next->waits && !all_are_done(core, next->era)) {
+        const bool asks = doubted.exchange(false, std::memory_order_relaxed); // as `pending`
+        if (asks || (!core.manual && core.clock.now() - asked >= doubt)) {
+            asked = core.manual ? 0 : core.clock.now();
+            if (wait_graph::instance().holds_up_barriers(core))
+                discard_first(core, next->era);
         }
         return;
     }
-    lane& l = barrier->own;
+    lane& l = own;
     std::optional<tick> ready;
     {
-        const std::lock_guard shard_lock(shards.front().lock);
+        const std::lock_guard shard_lock(core.shards.front().lock);
         const std::lock_guard lock(l.head_lock);
         const job_slot* const front = l.front_locked();
         if (front == nullptr || front->era != next->era)
-            return poke_keeper(); // another one is the first now
-        barrier->due = next->era;
-        assert(barrier->opened == next->era);                       // I-BARRIER-2
-        assert(!next->waits || barrier->at_shard == shards.size()); // I-BARRIER-3
-        ready = wake_locked(shards.front(), l);
+            return core.poke_keeper(); // another one is the first now
+        due = next->era;
+        assert(opened == next->era);                            // I-BARRIER-2
+        assert(!next->waits || at_shard == core.shards.size()); // I-BARRIER-3
+        ready = core.wake_locked(core.shards.front(), l);
     }
     if (ready)
-        enqueue(l, *ready); // ours since it is active and in no queue
+        core.enqueue(l, *ready); // ours since it is active and in no queue
 }
 
 /// The first barrier that waits for the keeper, if any. Where there is none at all, all lanes go on.
-std::optional<pool_core::first_barrier> pool_core::look_at_barriers() noexcept {
-    lane& l = barrier->own;
-    shard& s = shards.front();
-    const std::lock_guard lock(barrier->mutex);
+std::optional<barrier_line::first_one> barrier_line::look(pool_core& core) noexcept {
+    lane& l = own;
+    shard& s = core.shards.front();
+    const std::lock_guard lock(mutex);
     barrier_era latest = 0;
     {
         const std::lock_guard shard_lock(s.lock);
@@ -157,30 +185,30 @@ std::optional<pool_core::first_barrier> pool_core::look_at_barriers() noexcept {
         if (l.has_job || l.state == lane_state::active)
             return std::nullopt; // its worker, or who holds the job, says when that is over
         if (const job_slot* const front = l.front_locked())
-            return first_barrier{front->era, !is_stopping() || runs_in_stop(front->on_stop)};
+            return first_one{front->era, !core.is_stopping() || runs_in_stop(front->on_stop)};
         latest = s.era;
     }
-    barrier->first.reset();
-    open_era(latest);
-    if (barrier->brought > 0)
+    first.reset();
+    open_era(core, latest);
+    if (brought > 0)
         return std::nullopt;
     // With the mutex held no barrier comes meanwhile.
-    for (auto& each : shards) {
+    for (auto& each : core.shards) {
         const std::lock_guard shard_lock(each.lock);
         each.guarded = false; // its lanes find out one by one (attend)
         each.table.have_new_ones_attend_locked(each.rates.all_attend);
     }
-    barrier->pending.store(false, std::memory_order_relaxed); // see above
+    pending.store(false, std::memory_order_relaxed); // see above
     return std::nullopt;
 }
 
 /// Lets jobs of this era start.
-void pool_core::open_era(barrier_era era) noexcept {
-    if (barrier->opened == era)
+void barrier_line::open_era(pool_core& core, barrier_era era) noexcept {
+    if (opened == era)
         return;
-    barrier->opened = era;
-    const bool marks = static_cast<barrier_era>(era - barrier->oldest) > eras_to_mark; // only the keeper writes it
-    for (auto& s : shards) {
+    opened = era;
+    const bool marks = static_cast<barrier_era>(era - oldest) > eras_to_mark; // only the keeper writes it
+    for (auto& s : core.shards) {
         const std::lock_guard shard_lock(s.lock);
         const auto before = s.open_era;
         assert(!later(era, s.era)); // I-BARRIER-2
@@ -193,48 +221,48 @@ void pool_core::open_era(barrier_era era) noexcept {
                 const std::lock_guard lock(l->head_lock);
                 const job_slot* const front = l->has_job ? nullptr : l->front_locked();
                 if (front != nullptr && later(front->era, before) && !later(front->era, era))
-                    ready = wake_locked(s, *l);
+                    ready = core.wake_locked(s, *l);
                 if (marks)
                     l->each_waiting_locked([era](job_slot& job) { job.era = later(job.era, era) ? job.era : era; });
             }
             if (ready)
-                enqueue(*l, *ready); // a ready queue's lock may be taken under a shard's
+                core.enqueue(*l, *ready); // a ready queue's lock may be taken under a shard's
         }
     }
     if (marks) {
-        const std::lock_guard lock(shards.front().lock);
-        barrier->oldest = era;
+        const std::lock_guard lock(core.shards.front().lock);
+        oldest = era;
     }
 }
 
 /// Whether no lane has work of this era, or an earlier one. If one has, the keeper is poked when that may be over.
-bool pool_core::all_are_done(barrier_era era) noexcept {
-    while (barrier->at_shard < shards.size()) {
-        shard& s = shards[barrier->at_shard];
+bool barrier_line::all_are_done(pool_core& core, barrier_era era) noexcept {
+    while (at_shard < core.shards.size()) {
+        shard& s = core.shards[at_shard];
         const std::lock_guard lock(s.lock);
         const auto& places = s.table.places_locked();
-        if (barrier->changes != s.table.changes_locked())
-            barrier->at_place = 0;
-        barrier->changes = s.table.changes_locked();
-        const auto end = std::min(barrier->at_place + stride, places.size());
-        for (; barrier->at_place < end; ++barrier->at_place) {
-            if (lane* const l = places[barrier->at_place]; l != nullptr && !is_done_locked(*l, era)) {
+        if (changes != s.table.changes_locked())
+            at_place = 0;
+        changes = s.table.changes_locked();
+        const auto end = std::min(at_place + stride, places.size());
+        for (; at_place < end; ++at_place) {
+            if (lane* const l = places[at_place]; l != nullptr && !is_done_locked(*l, era)) {
                 s.idle_wanted = true;
                 return false;
             }
         }
-        if (barrier->at_place >= places.size()) {
-            ++barrier->at_shard;
-            barrier->at_place = 0;
+        if (at_place >= places.size()) {
+            ++at_shard;
+            at_place = 0;
         }
     }
     return true;
 }
 
 /// The first barrier, if it is still of this era, could never run.
-void pool_core::discard_barrier(barrier_era era) noexcept {
-    lane& l = barrier->own;
-    shard& s = shards.front();
+void barrier_line::discard_first(pool_core& core, barrier_era era) noexcept {
+    lane& l = own;
+    shard& s = core.shards.front();
     job_slot job;
     {
         const std::lock_guard shard_lock(s.lock);
@@ -246,12 +274,12 @@ void pool_core::discard_barrier(barrier_era era) noexcept {
         ++s.discarded;
         ++s.budget;
         if (l.front_locked() == nullptr)
-            go_idle_locked(s, l);
+            core.go_idle_locked(s, l);
     }
-    waiting_room.wake(&l, 1);
-    tell_of_room(s, 1);
-    discard_job(l, job, discard_reason::would_deadlock);
-    poke_keeper();
+    core.waiting_room.wake(&l, 1);
+    core.tell_of_room(s, 1);
+    core.discard_job(l, job, discard_reason::would_deadlock);
+    core.poke_keeper();
 }
 
 bool pool_core::has_barriers() const noexcept {
@@ -268,12 +296,11 @@ void pool_core::doubt_barriers() noexcept {
 
 // --- In the wait graph -----------------------------------------------------------------------------------------------
 
-/// Whether a lane's room, or the end of all that it has, comes after a barrier. REQUIRES: all shards' locks.
-bool pool_core::is_behind_barrier_locked(const lane& of, reach how_far) const noexcept {
+bool is_behind_barrier_locked(const pool_core& core, const lane& of, reach how_far) noexcept {
     auto& l = const_cast<lane&>(of); // as whoever waits for it has it
-    if (&l == &barrier->own)
+    if (&l == &core.barrier->own)
         return true;
-    const shard& s = shards[l.shard];
+    const shard& s = core.shards[l.shard];
     const std::lock_guard lock(l.head_lock);
     const job_slot* const front = l.front_locked();
     if (how_far.kind == reach::none) // until it takes its next job
@@ -283,12 +310,11 @@ bool pool_core::is_behind_barrier_locked(const lane& of, reach how_far) const no
     return found;
 }
 
-/// Whether a future's job, which is not over and follows no other, comes after a barrier. REQUIRES: as before.
-bool pool_core::is_behind_barrier_locked(const lane& of, const future_core& job) const noexcept {
+bool is_behind_barrier_locked(const pool_core& core, const lane& of, const future_core& job) noexcept {
     auto& l = const_cast<lane&>(of);
-    if (&l == &barrier->own)
+    if (&l == &core.barrier->own)
         return true;
-    const shard& s = shards[l.shard];
+    const shard& s = core.shards[l.shard];
     const std::lock_guard lock(l.head_lock);
     auto number = static_cast<std::uint32_t>(l.taken.load(std::memory_order_relaxed)); // under the lane's lock
     const bool is_counted = job.number() != 0; // else a coroutine that lends its key, or still to be submitted

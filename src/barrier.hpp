@@ -59,6 +59,9 @@ struct barrier_line {
         pool_core& core_;
     };
 
+    /// For the keeper: lets the first barrier run if its turn has come, and jobs behind the last one that has run.
+    void conduct(pool_core& core) noexcept;
+
     // --- Constant
     const lane_maker& maker;
     lane& own; // in the first shard, pinned; attends
@@ -83,6 +86,16 @@ struct barrier_line {
     std::size_t at_place = 0;
     std::uint64_t changes = 0; // of the table, when it was looked at
     tick asked = 0;            // when it was asked last whether that barrier can ever run
+
+  private:
+    struct first_one {
+        barrier_era era;
+        bool waits; // for what was submitted before it
+    };
+    std::optional<first_one> look(pool_core& core) noexcept;
+    void open_era(pool_core& core, barrier_era era) noexcept;
+    bool all_are_done(pool_core& core, barrier_era era) noexcept;
+    void discard_first(pool_core& core, barrier_era era) noexcept;
 };
 
 } // namespace taskpool::detail

@@ -77,33 +77,33 @@ bool pool_core::ask_to_stop_locked(shard& s, lane& l) noexcept {
     return ready;
 }
 
+/// A stop that is to be requested, of one of a lane's own jobs. REQUIRES: the lane's lock.
+static std::stop_source find_stop_locked(const pool_core& core, lane& l) noexcept {
+    std::stop_source stop{std::nostopstate};
+    for (const job_extras* e = l.extras; e != nullptr && !stop.stop_possible(); e = e->next)
+        // relaxed: written under both locks.
+        if (core.is_stopping() || e->cancelled.load(std::memory_order_relaxed))
+            stop = source_to_request_locked(*e);
+    return stop;
+}
+
 /// Makes the stop tokens of a lane's jobs tell of it. REQUIRES: no lock held; the lane is pinned; asked to stop.
 void pool_core::request_stops(lane& l) noexcept {
     for (;;) {
         std::stop_source stop{std::nostopstate};
         {
             const std::lock_guard lock(l.head_lock);
-            stop = find_stop_locked(l);
+            stop = find_stop_locked(*this, l);
             each_share_locked(l, [&](lane& beside) {
                 const std::lock_guard lock_beside(beside.head_lock);
                 if (!stop.stop_possible())
-                    stop = find_stop_locked(beside);
+                    stop = find_stop_locked(*this, beside);
             });
         }
         if (!stop.stop_possible())
             return;
         stop.request_stop();
     }
-}
-
-/// A stop that is to be requested, of one of a lane's own jobs. REQUIRES: the lane's lock.
-std::stop_source pool_core::find_stop_locked(lane& l) const noexcept {
-    std::stop_source stop{std::nostopstate};
-    for (const job_extras* e = l.extras; e != nullptr && !stop.stop_possible(); e = e->next)
-        // relaxed: written under both locks.
-        if (is_stopping() || e->cancelled.load(std::memory_order_relaxed))
-            stop = source_to_request_locked(*e);
-    return stop;
 }
 
 } // namespace taskpool::detail

@@ -4,6 +4,7 @@
 #include <taskpool/deadline.hpp>
 
 #include <mutex>
+#include <utility>
 
 #include "pool_core.hpp"
 
@@ -27,6 +28,35 @@ bool expire_if_late(const running_job& job, clock::time_point deadline) noexcept
     job.to_be_settled = true;
     job.core.report_discard(job.core.maker.key_of(job.in), discard_reason::expired);
     return true;
+}
+
+/// Counts a job that has failed, or came too late: then it ends here. Whether it did.
+bool worker::settle(running_job& self) noexcept {
+    exchange_current_job(&self); // what the policy owns ends as a part of the job
+    delete std::exchange(self.policy, nullptr);
+    exchange_current_job(nullptr);
+    if (self.after == verdict::late && self.joint != nullptr) {
+        expired.add();
+        core.expire_joint(*self.joint);
+        return false;
+    }
+    if (self.after == verdict::late) {
+        bool ends = false;
+        {
+            const std::lock_guard lock(self.in.head_lock);
+            ends = self.in.current_extras_locked() == nullptr; // else it went on all the same
+            if (ends)
+                self.in.end_job_locked();
+        }
+        if (ends) {
+            expired.add();
+            core.give_token_back(self.in);
+            return true;
+        }
+    }
+    if (self.failed)
+        failed.add();
+    return false;
 }
 
 } // namespace taskpool::detail

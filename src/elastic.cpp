@@ -22,6 +22,7 @@
 #include <mutex>
 #include <system_error>
 
+#include "barrier.hpp"
 #include "pool_core.hpp"
 
 namespace taskpool::detail {
@@ -106,8 +107,8 @@ bool pool_core::keeper_tick() noexcept {
         const auto state = queues[i].state();
         ready += state.lanes;
         if (in_a_tick) {
-            stuck |= state.lanes > 0 && state.pops == queues_seen_[i].pops;
-            queues_seen_[i].pops = state.pops;
+            stuck |= state.lanes > 0 && state.pops == pops_seen_[i];
+            pops_seen_[i] = state.pops;
         }
     }
     const int limit = static_cast<int>(settings.threads);
@@ -158,7 +159,7 @@ bool pool_core::do_what_is_due() noexcept {
     const bool due = deliver_due();
     const bool delivering = retry_deliveries();
     retry_resumptions();
-    conduct_barriers();
+    barrier->conduct(*this);
     doubt_joint_jobs();
     return fired || due || delivering;
 }

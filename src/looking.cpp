@@ -8,9 +8,23 @@
 
 #include "barrier.hpp"
 #include "pool_core.hpp"
+#include "timed_job.hpp"
 #include "together.hpp"
 
 namespace taskpool::detail {
+
+/// Lanes with work that are a key's. REQUIRES: the shard's lock.
+static std::size_t busy_keys_locked(const pool_core& core, const shard& s) noexcept {
+    return s.active - (&s == &core.shards.front() && core.barrier->own.state != lane_state::idle ? 1 : 0);
+}
+
+/// Shows the keys of a shard's lanes that are wanted. REQUIRES: its lock.
+template <class Wanted>
+static void visit_lanes_locked(const pool_core& core, const shard& s, key_visitor visitor, Wanted wanted) {
+    for (const lane* const l : s.table.places_locked())
+        if (l != nullptr && wanted(*l))
+            visitor.visit(visitor.self, core.maker.key_of(*l), 0, 0);
+}
 
 namespace {
 
@@ -24,22 +38,9 @@ std::size_t pool_core::active_keys() const noexcept {
         return count;
     for (auto& s : shards) {
         const std::lock_guard lock(s.lock);
-        count += busy_keys_locked(s);
+        count += busy_keys_locked(*this, s);
     }
     return count;
-}
-
-/// Lanes with work that are a key's. REQUIRES: the shard's lock.
-std::size_t pool_core::busy_keys_locked(const shard& s) const noexcept {
-    return s.active - (&s == &shards.front() && barrier->own.state != lane_state::idle ? 1 : 0);
-}
-
-/// Shows the keys of a shard's lanes that are wanted. REQUIRES: its lock.
-template <class Wanted>
-void pool_core::visit_lanes_locked(const shard& s, key_visitor visitor, Wanted wanted) const {
-    for (const lane* const l : s.table.places_locked())
-        if (l != nullptr && wanted(*l))
-            visitor.visit(visitor.self, maker.key_of(*l), 0, 0);
 }
 
 void pool_core::visit_paused_keys(key_visitor visitor) {
@@ -47,7 +48,7 @@ void pool_core::visit_paused_keys(key_visitor visitor) {
         return;
     for (auto& s : shards) {
         const std::lock_guard lock(s.lock);
-        visit_lanes_locked(s, visitor, [](const lane& l) { return l.paused; });
+        visit_lanes_locked(*this, s, visitor, [](const lane& l) { return l.paused; });
     }
 }
 
@@ -57,8 +58,8 @@ void pool_core::visit_active_keys(key_visitor visitor) {
         return;
     for (auto& s : shards) {
         const std::lock_guard lock(s.lock);
-        visit_lanes_locked(s, visitor, [](const lane& l) { return l.state != lane_state::idle; });
-        visit_timed_keys_locked(s, visitor);
+        visit_lanes_locked(*this, s, visitor, [](const lane& l) { return l.state != lane_state::idle; });
+        visit_timed_keys_locked(maker, s, visitor);
     }
 }
 
@@ -104,7 +105,7 @@ pool_stats pool_core::stats() const {
         all.replaced += s.replaced;
         all.together += s.together;
         all.rejected += s.rejected.load(std::memory_order_relaxed); // a figure by itself
-        all.active_keys += busy_keys_locked(s);
+        all.active_keys += busy_keys_locked(*this, s);
         all.suspended_lanes += s.suspended;
         all.paused_keys += s.paused;
         all.limited_keys += s.limited;
@@ -190,6 +191,17 @@ void pool_core::discard_job(const lane& l, job_slot& job, discard_reason why) no
     }
     report_discard(maker.key_of(l), why);
     destroy_job(l, job);
+}
+
+/// Counts so many jobs, of which this is one, for its keys.
+void pool_core::count_hot(const running_job& job, std::uint64_t jobs, tick now) noexcept {
+    const auto count = [&](const lane& l) { hottest.count(maker.key_of(l), jobs, now); };
+    if (job.joint != nullptr) {
+        for (const auto& place : job.joint->places())
+            count(*place.in);
+    } else if (&job.in != &barrier->own) {
+        count(job.in);
+    }
 }
 
 } // namespace taskpool::detail

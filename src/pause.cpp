@@ -11,6 +11,19 @@
 
 namespace taskpool::detail {
 
+/// False when it was paused. REQUIRES: the shard's lock.
+static bool pause_locked(shard& s, lane& l) noexcept {
+    if (l.paused)
+        return false;
+    const std::lock_guard lock(l.head_lock);
+    l.paused = l.attends = true;
+    if (bucket* const b = s.rates.find(l))
+        b->has_waited = false; // from now on it waits for something else
+    ++l.pins;
+    ++s.paused;
+    return true;
+}
+
 bool pool_core::pause(const key_view& key) {
     if (is_forked())
         return false;
@@ -26,19 +39,6 @@ void pool_core::pause(lane& l) noexcept {
     const std::lock_guard shard_lock(s.lock);
     if (!s.frozen && &l != &barrier->own) // nobody could resume that
         pause_locked(s, key_lane_locked(l));
-}
-
-/// False when it was paused. REQUIRES: the shard's lock.
-bool pool_core::pause_locked(shard& s, lane& l) noexcept {
-    if (l.paused)
-        return false;
-    const std::lock_guard lock(l.head_lock);
-    l.paused = l.attends = true;
-    if (bucket* const b = s.rates.find(l))
-        b->has_waited = false; // from now on it waits for something else
-    ++l.pins;
-    ++s.paused;
-    return true;
 }
 
 bool pool_core::resume(const key_view& key) {

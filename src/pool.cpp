@@ -8,47 +8,16 @@
 #include <stdexcept>
 
 #include <taskpool/detail/posting.hpp>
-#include <taskpool/retry.hpp>
 
 #include "barrier.hpp"
 #include "fork.hpp"
 #include "manual.hpp"
 #include "pool_core.hpp"
-#include "shared_job.hpp"
 #include "wait_graph.hpp"
 
 namespace taskpool::detail {
 
 namespace {
-
-options checked(options settings) {
-    const auto refuse = [](const char* why) { throw std::invalid_argument(std::string("taskpool::options: ") + why); };
-    constexpr unsigned most_threads = 1U << 16;
-    constexpr auto most_max_wait = std::chrono::hours(24);
-    if (settings.threads == 0)
-        settings.threads = platform::available_processors();
-    if (settings.max_threads == 0)
-        settings.max_threads = std::max(1024U, settings.threads);
-    if (settings.threads > most_threads || settings.max_threads > most_threads)
-        refuse("more than 65,536 threads");
-    if (settings.max_threads < settings.threads)
-        refuse("max_threads is less than threads");
-    if (settings.lane_capacity < 1 || settings.lane_capacity > 1'000'000'000)
-        refuse("lane_capacity is not from 1 to 1,000,000,000");
-    if (settings.pool_capacity < 1)
-        refuse("pool_capacity is 0");
-    if (settings.max_shared < 1)
-        refuse("max_shared is 0");
-    if (settings.when_full > overflow::keep_latest)
-        refuse("when_full is not one of its values");
-    if (settings.ageing < settings.ageing.zero() || settings.ageing > std::chrono::hours(1))
-        refuse("ageing is not from 0 to 1 h");
-    if (settings.max_wait && (*settings.max_wait < std::chrono::milliseconds(1) || *settings.max_wait > most_max_wait))
-        refuse("max_wait is not from 1 ms to 24 h");
-    if (settings.retry)
-        check(&*settings.retry);
-    return settings;
-}
 
 constexpr tick manual_ageing = 1U << 14; // more than all that its clock, which numbers what comes, is likely to tell
 
@@ -73,7 +42,7 @@ pool_core::pool_core(options given, const key_type& keys, std::shared_ptr<const 
       manual(mode != nullptr ? std::make_unique<manual_driver>(*this) : nullptr), queues(settings.threads),
       time(settings.clock), workers_at(settings.threads, settings.max_threads),
       gate(settings.pool_capacity, mode != nullptr && settings.max_wait ? 1 : 1024), hottest(maker),
-      barrier(std::make_unique<barrier_line>(maker)), queues_seen_(settings.threads) {
+      barrier(std::make_unique<barrier_line>(maker)), pops_seen_(settings.threads) {
     for (std::size_t i = 0; i < shards.size(); ++i)
         shards[i].table.use(maker, static_cast<std::uint16_t>(i), shards.size());
     if (mode != nullptr)

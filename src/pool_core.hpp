@@ -14,20 +14,17 @@
 //   rate               how often a key's jobs start          together        jobs of several keys
 //   overload           when ready keys wait for too long     shared_job      jobs of a key that run side by side
 //   barrier            jobs between all others               attend.cpp      whether a lane's next job may start
-//                                                            cancel.cpp      what becomes of a cancelled key's jobs
+//   options            whether options make sense            cancel.cpp      what becomes of a cancelled key's jobs
 //
 // Order of locks: lifecycle_, the barriers', the wait graph's, gate, shards' in their order, one lane's head, that of
 // one beside it, a job's of several keys. None is held while a handler, a job or a job's destructor runs. A ready
 // queue's, the room's, the timers', parking's and quiet_'s are taken last, and nothing under them; so is
 // companions_mutex_.
-//
-// Longer than 400 lines, so that who may touch what stands in one place.
 #pragma once
 
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -55,7 +52,6 @@ namespace taskpool::detail {
 
 class manual_driver;
 class companion;
-class future_core;
 struct barrier_line;
 struct joint_place;
 struct share_group;
@@ -103,24 +99,14 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     void end_place(joint_place& place) noexcept;
     void expire_joint(joint_job& whole) noexcept; // REQUIRES: the caller runs the job
     std::uint32_t end_joint(joint_job& whole) noexcept;
-    bool has_joint_jobs() const noexcept {
-        return has_joint_jobs_.load(std::memory_order_relaxed);
-    } // see submit_together
-    /// How much of a lane's queue is before something.
-    struct reach {
-        enum kind_t : std::uint8_t { none, before, all } kind = none;
-        std::uint32_t number = 0; // before the job of this number, from 1, modulo 2^32
-    };
-    std::vector<const lane*> lanes_before_locked(const lane& l, reach how_far) const;
-    joint_job* kill_before_locked(const lane& l, reach how_far, const std::function<bool(const lane*)>& is_stuck);
+    // relaxed: see submit_together.
+    bool has_joint_jobs() const noexcept { return has_joint_jobs_.load(std::memory_order_relaxed); }
 
-    // --- Barriers (submit.cpp, barrier.cpp)
+    // --- Barriers (barrier.cpp)
     submit_result submit_barrier(job_source& job, const job_options& how, const patience& wait);
     std::size_t barriers() const noexcept; // that wait or run
     bool has_barriers() const noexcept;    // or may have
     void doubt_barriers() noexcept;        // a job waits that may hold them up
-    bool is_behind_barrier_locked(const lane& of, reach how_far) const noexcept;
-    bool is_behind_barrier_locked(const lane& of, const future_core& job) const noexcept;
 
     // --- Between push and worker
     shard& shard_of(const lane& l) noexcept { return shards[l.shard]; }
@@ -215,6 +201,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     std::string describe(const void* stored_key) const noexcept;
     std::string describe(const lane& l) const noexcept { return describe(maker.key_of(l)); }
     void report_failure(std::string_view key, const std::exception_ptr& error) const noexcept;
+    void count_hot(const running_job& job, std::uint64_t jobs, tick now) noexcept;
     /// Reports and destroys a job that will not run. REQUIRES: no lock held; the lane's key stays.
     void discard_job(const lane& l, job_slot& job, discard_reason why) noexcept;
     /// False when the callable's destructor threw, which is reported.
@@ -239,6 +226,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
 
   private:
     friend struct worker;
+    friend struct barrier_line;
     friend class manual_driver;
 
     enum class attempt { accepted, stopped, lane_full, pool_full };
@@ -282,30 +270,17 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     void request_stops(lane& l) noexcept;
     void become_idle_locked(shard& s, lane& l) noexcept;
     void rest_locked(shard& s, lane& l) noexcept;
-    std::stop_source find_stop_locked(lane& l) const noexcept;
-    static void expect_special_locked(lane& l) noexcept;
     bool may_start_locked(lane& l, const job_slot& next) const noexcept;
     std::optional<tick> wake_for_shares_locked(shard& s, lane& l, share_group* group) noexcept;
     static bool attends_locked(shard& s, const lane& l) noexcept;
     void end_share_locked(shard& s, lane& beside) noexcept;
     void ask_shares_to_stop_locked(shard& s, lane& l) noexcept;
-    bool pause_locked(shard& s, lane& l) noexcept;
     void unpause_locked(shard& s, lane& l) noexcept;
     static std::optional<tick> wake_locked(shard& s, lane& l) noexcept;
     turn begin_locked(shard& s, lane& l, job_slot& front, std::unique_lock<sync::spin_lock>& lock) noexcept;
     static void suspend_locked(lane& l) noexcept;
-    struct first_barrier {
-        barrier_era era;
-        bool waits; // for what was submitted before it
-    };
     turn attend_barrier(lane& l) noexcept;
     bool waits_for_barrier_locked(const shard& s, lane& l) const noexcept;
-    void conduct_barriers() noexcept;
-    std::optional<first_barrier> look_at_barriers() noexcept;
-    void open_era(barrier_era era) noexcept;
-    bool all_are_done(barrier_era era) noexcept;
-    void discard_barrier(barrier_era era) noexcept;
-    std::size_t busy_keys_locked(const shard& s) const noexcept;
     static joint_job* kill_current_locked(shard& s, lane& l) noexcept;
     bool hold_place_locked(shard& s, lane& l, job_slot& front) noexcept;
     bool hold_at_once_locked(shard& s, lane& l, job_slot& front) noexcept;
@@ -315,16 +290,13 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     struct joint_target;
     attempt place_locked(std::span<joint_target> targets, job_source& job, const job_options& how, tick age,
                          lane*& full, shard*& poor);
-    bool arm_locked(bucket& b, timers::time_point when) noexcept;
     bool keep_waiting_locked(shard& s, bucket& b, timers::time_point now) noexcept;
-    static void end_waiting_locked(shard& s, bucket& b) noexcept;
     bool is_limited(const lane& l) noexcept;
     pace common_pace(const lane& l) const noexcept;
     template <class Change>
     void change_rates(Change change);
     void tell_of_rates_locked(shard& s, const common_rates& rates) noexcept;
     bool resume_locked(shard& s, lane& l, job_extras& e) noexcept;
-    static bool can_detach(const job_extras& e) noexcept;
     void retry_resumptions() noexcept;
     bool retry_deliveries() noexcept;
     void fall_due(timed_job& t) noexcept;
@@ -336,14 +308,9 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     void discard_timed(timed_job& t, discard_reason why) noexcept;
     bool take_back_locked(shard& s, timed_job& t, bool by_stop) noexcept;
     std::pair<std::size_t, std::size_t> take_back_timed(shard& s, const key_view* key, std::uint32_t hash);
-    static bool is_delivered_locked(const timed_job& t) noexcept;
     void discard_all_timed(shard& s) noexcept;
     std::size_t cancel_timed(shard& s, const key_view& key, std::uint32_t hash);
-    bool has_key(const timed_job& t, const key_view& key) const;
     bool has_timed_locked(const shard& s, const key_view& key, std::uint32_t hash) const;
-    template <class Wanted>
-    void visit_lanes_locked(const shard& s, key_visitor visitor, Wanted wanted) const;
-    void visit_timed_keys_locked(const shard& s, key_visitor visitor) const;
     template <class Look>
     bool wait_until_quiet(const patience& wait, const lane* wanted, Look is_quiet);
     void tell_drainers_locked(shard& s) noexcept;
@@ -401,10 +368,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     std::size_t threads_running_ = 0;
 
     // --- The keeper's
-    struct queue_seen {
-        std::uint64_t pops = 0;
-    };
-    std::vector<queue_seen> queues_seen_;
+    std::vector<std::uint64_t> pops_seen_; // of each queue
     std::size_t sweep_shard_ = 0;
     tick swept_ = 0;
     std::chrono::steady_clock::time_point ticked_; // the last look that was not for a poke
@@ -429,5 +393,8 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
 
     std::shared_ptr<pool_core> self_; // keeps the memory of a pool whose process was forked
 };
+
+/// The same with what stands for a default. Throws std::invalid_argument for what makes no sense (options.cpp).
+options checked(options settings);
 
 } // namespace taskpool::detail

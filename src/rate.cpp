@@ -109,6 +109,15 @@ void rate_table::shrink() noexcept {
     }
 }
 
+/// Has the timer fire then, or before. Whether the keeper must be woken. REQUIRES: the shard's lock.
+static bool arm_locked(timers& time, bucket& b, timers::time_point when) noexcept {
+    if (b.armed && (b.fires_at <= when || !time.remove(b)))
+        return false; // if the keeper has it, that looks when to be next
+    b.armed = true;
+    b.fires_at = when;
+    return time.add(b, when);
+}
+
 // --- Between two jobs ------------------------------------------------------------------------------------------------
 
 /// Takes a token if there is one; else the lane has to wait. REQUIRES: both locks.
@@ -116,7 +125,7 @@ bool pool_core::keep_waiting_locked(shard& s, bucket& b, timers::time_point now)
     end_waiting_locked(s, b);
     if (b.at.is_unlimited()) {
         b.full_at = now;
-        if (!b.is_own && arm_locked(b, now)) // which ends it
+        if (!b.is_own && arm_locked(time, b, now)) // which ends it
             poke_keeper();
         return false;
     }
@@ -132,25 +141,10 @@ bool pool_core::keep_waiting_locked(shard& s, bucket& b, timers::time_point now)
         ++s.limited;
     }
     // While it makes good for lateness, it may be full for moments: it does not end then.
-    if (arm_locked(b, has_token ? std::max(b.full_at, later(now, catch_up)) : b.next_token()))
+    if (arm_locked(time, b, has_token ? std::max(b.full_at, later(now, catch_up)) : b.next_token()))
         poke_keeper();
     assert(!b.waits || b.armed); // I-RATE-2
     return !has_token;
-}
-
-/// REQUIRES: the shard's lock.
-void pool_core::end_waiting_locked(shard& s, bucket& b) noexcept {
-    if (std::exchange(b.waits, false))
-        --s.limited;
-}
-
-/// Has the timer fire then, or before. Whether the keeper must be woken. REQUIRES: the shard's lock.
-bool pool_core::arm_locked(bucket& b, timers::time_point when) noexcept {
-    if (b.armed && (b.fires_at <= when || !time.remove(b)))
-        return false; // if the keeper has it, that looks when to be next
-    b.armed = true;
-    b.fires_at = when;
-    return time.add(b, when);
 }
 
 /// The bucket's timer has fired.
@@ -166,7 +160,7 @@ void pool_core::fire(bucket& b) noexcept {
         if (is_stopping())
             return; // the bucket ends with the pool
         // By the keeper, which looks again before it sleeps:
-        const auto arm = [&](bucket::time_point when) { static_cast<void>(arm_locked(b, when)); };
+        const auto arm = [&](bucket::time_point when) { static_cast<void>(arm_locked(time, b, when)); };
         if (b.waits && b.next_token() > now) {
             arm(b.next_token());
         } else if (b.waits) {
@@ -241,7 +235,7 @@ bool pool_core::unlimit(const key_view& key) {
             return false;
         b->is_own = false;
         b->version = 0;
-        if (arm_locked(*b, time.now())) // which ends it, if it may
+        if (arm_locked(time, *b, time.now())) // which ends it, if it may
             poke_keeper();
         const std::lock_guard lock(l->head_lock);
         if (b->waits)
@@ -297,7 +291,7 @@ void pool_core::tell_of_rates_locked(shard& s, const common_rates& rates) noexce
             if (b != nullptr && b->waits)
                 ready = wake_locked(s, *l);
             if (b != nullptr && !b->is_own && !s.rates.all_attend)
-                wakes_keeper |= arm_locked(*b, bucket::time_point::min()); // which ends it
+                wakes_keeper |= arm_locked(time, *b, bucket::time_point::min()); // which ends it
         }
         if (ready)
             enqueue(*l, *ready); // a ready queue's lock may be taken under a shard's

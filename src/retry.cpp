@@ -270,6 +270,15 @@ std::uint32_t attempt(const running_job& job) noexcept { return job.earlier_atte
 
 const job_ops* unpack(stored_job&& job, void* storage) { return stored_job_access::give(std::move(job), storage); }
 
+/// The job has thrown. REQUIRES: called in a handler of that.
+void worker::fail(job_slot& job, running_job& self) noexcept {
+    if (begin_again(job, self))
+        return;
+    count_failure(self);
+    if (self.after != verdict::late && !report_dead_letter(job, self, std::current_exception()))
+        core.report_failure(core.describe(self.in), std::current_exception());
+}
+
 void check(const retry* policy) {
     const auto refuse = [](const char* why) { throw std::invalid_argument(std::string("taskpool::retry: ") + why); };
     if (policy == nullptr)

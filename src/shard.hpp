@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
 #include "lane_table.hpp"
 #include "rate.hpp"
@@ -55,5 +56,11 @@ struct alignas(64) shard {
         return !frozen && ended != work_begun.load(std::memory_order_relaxed); // relaxed: see above
     }
 };
+
+/// A bucket's lane waits for a token no longer. REQUIRES: the shard's lock.
+inline void end_waiting_locked(shard& s, bucket& b) noexcept {
+    if (std::exchange(b.waits, false))
+        --s.limited;
+}
 
 } // namespace taskpool::detail

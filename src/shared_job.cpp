@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "pool_core.hpp"
+#include "submit.hpp"
 
 namespace taskpool::detail {
 
@@ -47,15 +48,6 @@ bool has_only_held_shares_locked(const lane& l) noexcept {
 }
 
 // --- Before a job starts ---------------------------------------------------------------------------------------------
-
-/// A shared job is about to be pushed. REQUIRES: the shard's lock.
-void pool_core::expect_special_locked(lane& l) noexcept {
-    if (l.has_special)
-        return; // it attends since
-    l.has_special = true;
-    const std::lock_guard lock(l.head_lock);
-    l.attends = true;
-}
 
 bool pool_core::attends_locked(shard& s, const lane& l) noexcept {
     return s.guarded || s.rates.concern(l) || attends_for_special_locked(l);
@@ -201,6 +193,25 @@ void pool_core::end_share_locked(shard& s, lane& beside) noexcept {
     maker.free(&beside);
     if (ready)
         enqueue(l, *ready); // ours since it is active and in no queue
+}
+
+submit_result pool_core::submit_shared(const key_view& key, job_source& job, const job_options& how,
+                                       const patience& wait) {
+    const auto [s, hash] = place_of(key);
+    const auto find = [&, &table = s.table, hash = hash]() -> lane& {
+        lane& l = table.find_or_make_locked(key, hash);
+        expect_special_locked(l);
+        return l;
+    };
+    return submit(s, find, job, {as_shared(how.on_stop), how.priority}, wait);
+}
+
+submit_result pool_core::submit_shared(lane& l, job_source& job, const job_options& how, const patience& wait) {
+    const auto find = [&]() -> lane& {
+        expect_special_locked(l);
+        return l;
+    };
+    return submit(shard_of(l), find, job, {as_shared(how.on_stop), how.priority}, wait);
 }
 
 } // namespace taskpool::detail

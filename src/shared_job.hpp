@@ -33,6 +33,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
 
 #include "lane.hpp"
 
@@ -92,5 +93,14 @@ bool has_only_held_shares_locked(const lane& l) noexcept;
 
 /// The lane of the key of a job in this one. REQUIRES: the shard's lock.
 inline lane& key_lane_locked(lane& l) noexcept { return l.beside ? *share::of(l).in : l; }
+
+/// A shared job, or a place of one of several keys, is about to be pushed. REQUIRES: the shard's lock.
+inline void expect_special_locked(lane& l) noexcept {
+    if (l.has_special)
+        return; // it attends since
+    l.has_special = true;
+    const std::lock_guard lock(l.head_lock);
+    l.attends = true;
+}
 
 } // namespace taskpool::detail

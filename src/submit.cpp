@@ -4,11 +4,10 @@
 #include <cassert>
 #include <mutex>
 
-#include "barrier.hpp"
 #include "manual.hpp"
 #include "pool_core.hpp"
 #include "shared_job.hpp"
-#include "together.hpp"
+#include "submit.hpp"
 #include "wait_graph.hpp"
 
 namespace taskpool::detail {
@@ -52,146 +51,6 @@ submit_result pool_core::submit_in(shard& s, std::uint32_t hash, const key_view&
 submit_result pool_core::submit(lane& l, job_source& job, const job_options& how, const patience& wait) {
     return submit(
         shard_of(l), [&]() -> lane& { return l; }, job, how, wait);
-}
-
-submit_result pool_core::submit(const key_view& key, std::string_view tag, job_source& job, const job_options& how,
-                                const patience& wait) {
-    const auto [s, hash] = place_of(key);
-    tagged_source source(*this, tag, job, how.on_stop);
-    return submit(
-        s, [&, &table = s.table, hash = hash]() -> lane& { return table.find_or_make_locked(key, hash); }, source, how,
-        wait);
-}
-
-submit_result pool_core::submit_shared(const key_view& key, job_source& job, const job_options& how,
-                                       const patience& wait) {
-    const auto [s, hash] = place_of(key);
-    const auto find = [&, &table = s.table, hash = hash]() -> lane& {
-        lane& l = table.find_or_make_locked(key, hash);
-        expect_special_locked(l);
-        return l;
-    };
-    return submit(s, find, job, {as_shared(how.on_stop), how.priority}, wait);
-}
-
-submit_result pool_core::submit_shared(lane& l, job_source& job, const job_options& how, const patience& wait) {
-    const auto find = [&]() -> lane& {
-        expect_special_locked(l);
-        return l;
-    };
-    return submit(shard_of(l), find, job, {as_shared(how.on_stop), how.priority}, wait);
-}
-
-submit_result pool_core::submit_barrier(job_source& job, const job_options& how, const patience& wait) {
-    if (is_forked())
-        return submit_status::stopped;
-    const barrier_line::coming comes(*this);
-    shard& s = shards.front();
-    {
-        const std::lock_guard lock(s.lock);
-        if (static_cast<barrier_era>(s.era - barrier->oldest) >= most_eras) {
-            s.rejected.fetch_add(1, std::memory_order_relaxed); // a figure by itself
-            return submit_status::full;
-        }
-    }
-    struct in_line {
-        pool_core& core;
-        lane& operator()() const noexcept { return core.barrier->own; }
-        all_shards_lock lock() const noexcept { return all_shards_lock(core); }
-        void has_pushed_locked() const noexcept {
-            for (auto& each : core.shards) {
-                ++each.era;
-                assert(each.guarded && each.era == core.shards.front().era); // I-BARRIER-1, I-BARRIER-4
-            }
-            assert(!later(core.barrier->oldest, core.shards.front().era)); // I-BARRIER-5
-        }
-    };
-    return submit(s, in_line{*this}, job, how, wait);
-}
-
-/// The locks under which a job is pushed.
-template <class Find>
-static auto lock_for(const Find& find, shard& s) {
-    if constexpr (requires { find.lock(); })
-        return find.lock();
-    else
-        return std::lock_guard(s.lock);
-}
-
-template <class Find, class Source>
-submit_result pool_core::submit(shard& s, Find find, Source& job, const job_options& how, const patience& wait) {
-    submit_result refusal = submit_status::full;
-    bool gate_refused = false;
-    for (bool may_wait = wait.kind != patience::none && settings.when_full == overflow::block;;) {
-        if (is_forked()) {
-            refusal = submit_status::stopped;
-            break;
-        }
-        lane* l = nullptr;
-        auto result = attempt::accepted;
-        job_slot dropped;
-        dropped.ops = nullptr;
-        bool ready = false;
-        bool replaces = false;
-        const tick now = clock.now();
-        const tick age = aged(now, how.priority);
-        {
-            const auto lock = lock_for(find, s);
-            if (s.closed && !job.was_accepted) {
-                result = attempt::stopped;
-            } else {
-                l = &find();
-                if constexpr (requires { job.replace_locked(*l, dropped); })
-                    replaces = job.replace_locked(*l, dropped);
-                if (!replaces)
-                    result = push_locked(s, *l, job, how, age, gate_refused, dropped, ready);
-                if constexpr (requires { find.has_pushed_locked(); })
-                    if (result == attempt::accepted)
-                        find.has_pushed_locked();
-                if (result != attempt::accepted || dropped.ops != nullptr)
-                    ++l->pins; // it is used below, with the lock released
-            }
-        }
-        if (result == attempt::accepted) {
-            if (ready)
-                enqueue(*l, age, now);
-            if (dropped.ops != nullptr) {
-                discard_job(*l, dropped,
-                            replaces || keeps_latest() ? discard_reason::replaced : discard_reason::dropped_oldest);
-                unpin(*l);
-            }
-            return submit_status::accepted;
-        }
-        if (result == attempt::stopped) {
-            refusal = submit_status::stopped;
-            break;
-        }
-        const bool in_pool = result == attempt::pool_full;
-        if (manual && settings.max_wait)
-            watch_load();
-        const auto gets_past = how.on_stop == posted || job.exists ? pool_gate::past::all
-                               : job.was_accepted                  ? pool_gate::past::being_shut
-                                                                   : pool_gate::past::nothing;
-        bool sheds = is_overloaded() && gets_past == pool_gate::past::nothing;
-        bool again = false;
-        if (in_pool) {
-            const auto answer = gate.grant(
-                shards, s, [&] { return taken_by_workers(); }, gets_past);
-            again = answer == pool_gate::answer::granted;
-            sheds = answer == pool_gate::answer::shut;
-        }
-        if (in_pool && !again && !gate_refused && (drops_oldest() || keeps_latest()))
-            again = gate_refused = true; // once more: now it may make room by dropping
-        again = wait_or_refuse(*l, again, in_pool, sheds, may_wait, wait, refusal);
-        if (!again)
-            break;
-        may_wait = may_wait && refusal != submit_status::timed_out; // then one last look
-    }
-    if (job.tries_again && refusal == submit_status::rate_limited)
-        refusal = submit_status::full; // it waits for the one as for the other
-    if (!job.tries_again || refusal == submit_status::stopped)
-        s.rejected.fetch_add(1, std::memory_order_relaxed); // a figure by itself
-    return refusal;
 }
 
 /// Puts the job into the lane if there is room, or makes room by the pool's rule; of the pool's room that only once the

@@ -101,6 +101,11 @@ void pool_core::rest_locked(shard& s, lane& l) noexcept {
     }
 }
 
+/// Whether the current job lets others of its key run. REQUIRES: the lane's lock; its stretch has ended.
+static bool can_detach(const job_extras& e) noexcept {
+    return e.interleaves && !e.detached && e.holds == 1 && !static_cast<const coroutine_job&>(e).done;
+}
+
 void pool_core::release_hold(job_extras& e) noexcept {
     if (is_forked())
         return;
@@ -199,11 +204,6 @@ bool pool_core::end_job_with_extras(lane& l, worker& by, std::unique_lock<sync::
     if (requeue)
         enqueue(l, clock.now());
     return !requeue;
-}
-
-/// Whether the current job lets others of its key run. REQUIRES: the lane's lock; its stretch has ended.
-bool pool_core::can_detach(const job_extras& e) noexcept {
-    return e.interleaves && !e.detached && e.holds == 1 && !static_cast<const coroutine_job&>(e).done;
 }
 
 /// A coroutine of the lane can go on. Whether the caller must queue the lane. REQUIRES: both locks; nobody else resumes

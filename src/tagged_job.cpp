@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "pool_core.hpp"
+#include "submit.hpp"
 
 namespace taskpool::detail {
 
@@ -131,6 +132,15 @@ bool tagged_source::replace_locked(lane& l, job_slot& replaced) {
     ++s.discarded;
     ++s.replaced;
     return true;
+}
+
+submit_result pool_core::submit(const key_view& key, std::string_view tag, job_source& job, const job_options& how,
+                                const patience& wait) {
+    const auto [s, hash] = place_of(key);
+    tagged_source source(*this, tag, job, how.on_stop);
+    return submit(
+        s, [&, &table = s.table, hash = hash]() -> lane& { return table.find_or_make_locked(key, hash); }, source, how,
+        wait);
 }
 
 } // namespace taskpool::detail

@@ -243,6 +243,13 @@ void pool_core::discard_timed(timed_job& t, discard_reason why) noexcept {
     drop_timed(t);
 }
 
+static bool has_key(const lane_maker& maker, const timed_job& t, const key_view& key) {
+    return maker.keys.equal(maker.functions.get(), key_of(t, maker.keys), key.view);
+}
+
+/// Whether its lane has it, though it may still be listed. REQUIRES: the shard's lock.
+static bool is_delivered_locked(const timed_job& t) noexcept { return !t.repeats && t.ops == nullptr; }
+
 /// Takes it back. True: the caller has to discard it; else the keeper will. REQUIRES: the shard's lock; listed, neither
 /// taken back nor delivered.
 bool pool_core::take_back_locked(shard& s, timed_job& t, bool by_stop) noexcept {
@@ -272,9 +279,6 @@ bool pool_core::cancel_timed(timed_job& t) noexcept {
     return true;
 }
 
-/// Whether its lane has it, though it may still be listed. REQUIRES: the shard's lock.
-bool pool_core::is_delivered_locked(const timed_job& t) noexcept { return !t.repeats && t.ops == nullptr; }
-
 bool pool_core::is_taken_back(timed_job& t) noexcept {
     const std::lock_guard lock(shards[t.shard].lock);
     return t.taken_back;
@@ -295,7 +299,7 @@ std::pair<std::size_t, std::size_t> pool_core::take_back_timed(shard& s, const k
             if (chosen.taken_back || is_delivered_locked(chosen))
                 continue;
             if (by_stop ? !chosen.repeats && chosen.on_stop == stop_action::run
-                        : chosen.hash != hash || !has_key(chosen, *key))
+                        : chosen.hash != hash || !has_key(maker, chosen, *key))
                 continue;
             if (take_back_locked(s, chosen, by_stop)) {
                 chosen.next = std::exchange(taken, &chosen);
@@ -342,20 +346,15 @@ std::size_t pool_core::cancel_timed(shard& s, const key_view& key, std::uint32_t
     return discarded + marked;
 }
 
-bool pool_core::has_key(const timed_job& t, const key_view& key) const {
-    return maker.keys.equal(maker.functions.get(), key_of(t, maker.keys), key.view);
-}
-
 /// Whether a job of the key waits for its time. REQUIRES: the shard's lock.
 bool pool_core::has_timed_locked(const shard& s, const key_view& key, std::uint32_t hash) const {
     for (const timed_job* t = s.timed_jobs.chain_of(hash); t != nullptr; t = t->next_in_chain)
-        if (!t->repeats && t->hash == hash && has_key(*t, key))
+        if (!t->repeats && t->hash == hash && has_key(maker, *t, key))
             return true;
     return false;
 }
 
-/// The keys that have timed jobs, but for those that repeat, and no lane with work. REQUIRES: the shard's lock.
-void pool_core::visit_timed_keys_locked(const shard& s, key_visitor visitor) const {
+void visit_timed_keys_locked(const lane_maker& maker, const shard& s, key_visitor visitor) {
     struct look_up {
         const shard& in;
         std::uint32_t hash;

@@ -27,6 +27,7 @@
 namespace taskpool::detail {
 
 class lane_maker;
+struct shard;
 
 /// What one that repeats has beside the rest.
 struct repetition {
@@ -63,5 +64,8 @@ struct timed_job : pool_timer {
     repetition& repeated() const noexcept { return **reinterpret_cast<repetition* const*>(storage); }
 };
 static_assert(sizeof(timed_job) == 96);
+
+/// The keys that have timed jobs, but for those that repeat, and no lane with work. REQUIRES: the shard's lock.
+void visit_timed_keys_locked(const lane_maker& maker, const shard& s, key_visitor visitor);
 
 } // namespace taskpool::detail

@@ -9,6 +9,7 @@
 
 #include "pool_core.hpp"
 #include "together.hpp"
+#include "wait_graph.hpp"
 
 namespace taskpool::detail {
 
@@ -47,8 +48,7 @@ class lanes_before {
             add(*place->joint);
         }
     }
-    void add(const lane& l, pool_core::reach how_far) {
-        using reach = pool_core::reach;
+    void add(const lane& l, reach how_far) {
         add(const_cast<lane&>(l), [how_far](const joint_place*, std::uint32_t number) {
             return how_far.kind != reach::all &&
                    (how_far.kind == reach::none || static_cast<std::int32_t>(number - how_far.number) >= 0);
@@ -129,24 +129,21 @@ class lanes_before {
 
 } // namespace
 
-/// The lanes whose current jobs must end before the lane comes to that place of its queue: itself, and those of the
-/// jobs of several keys that are before it, and before those. REQUIRES: all shards' locks. Throws std::bad_alloc.
-std::vector<const lane*> pool_core::lanes_before_locked(const lane& l, reach how_far) const {
+std::vector<const lane*> lanes_before_locked(const lane& l, reach how_far) {
     lanes_before before;
     before.add(l, how_far);
     return before.all();
 }
 
-/// Kills one of those jobs, if it waits for such a lane. It, or null. REQUIRES: as before. Throws std::bad_alloc.
-joint_job* pool_core::kill_before_locked(const lane& l, reach how_far,
-                                         const std::function<bool(const lane*)>& is_stuck) {
+joint_job* kill_before_locked(pool_core& core, const lane& l, reach how_far,
+                              const std::function<bool(const lane*)>& is_stuck) {
     lanes_before before;
     before.add(l, how_far);
     before.all();
     joint_job* const found = before.waiting_for(is_stuck);
     if (found == nullptr || !kill(found->places().front()))
         return nullptr;
-    shard& s = shard_of(*found->places().front().in);
+    shard& s = core.shard_of(*found->places().front().in);
     ++s.discarded;
     ++s.budget;
     return found;

@@ -42,7 +42,6 @@ static bool each_before(const future_core& future, F f) {
 /// Tells `f` what a wait for a lane waits for: how much of which lanes.
 template <class F>
 void wait_graph::each_part(const target& what, F f) {
-    using reach = pool_core::reach;
     const auto add_future = [&](const future_core& future) {
         const auto number = future.number();
         f(future.where(), number == 0 ? reach{.kind = reach::all} : reach{reach::before, number + 1});
@@ -62,8 +61,8 @@ std::vector<const lane*> wait_graph::lanes_before(const target& what) {
     std::optional<all_shards_lock> all;
     if (what.in != nullptr && what.in->has_joint_jobs())
         all.emplace(*what.in);
-    each_part(what, [&](const lane* l, pool_core::reach how_far) {
-        const auto before = all ? what.in->lanes_before_locked(*l, how_far) : std::vector{l};
+    each_part(what, [&](const lane* l, reach how_far) {
+        const auto before = all ? lanes_before_locked(*l, how_far) : std::vector{l};
         lanes.insert(lanes.end(), before.begin(), before.end());
     });
     return lanes;
@@ -160,8 +159,8 @@ bool wait_graph::can_end(const target& what) const {
             any_waits = true;
             if (is_behind)
                 continue;
-            const auto lanes = all ? what.room_in->lanes_before_locked(*l, {pool_core::reach::before, next + 1})
-                                   : std::vector{static_cast<const lane*>(l)};
+            const auto lanes =
+                all ? lanes_before_locked(*l, {reach::before, next + 1}) : std::vector{static_cast<const lane*>(l)};
             if (std::all_of(lanes.begin(), lanes.end(), is_free))
                 return true;
         }
@@ -185,13 +184,12 @@ bool wait_graph::is_behind_barrier(const target& what) {
     const all_shards_lock lock(*what.in);
     if (is_of_job && what.future->is_ready())
         return false; // and its lane may be gone
-    using reach = pool_core::reach;
     const lane& l = *what.for_lane;
     if (what.for_room)
-        return what.in->is_behind_barrier_locked(l, {reach::none});
+        return is_behind_barrier_locked(*what.in, l, {reach::none});
     if (is_of_job)
-        return what.in->is_behind_barrier_locked(l, *what.future);
-    return what.in->is_behind_barrier_locked(l, {reach::all});
+        return is_behind_barrier_locked(*what.in, l, *what.future);
+    return is_behind_barrier_locked(*what.in, l, {reach::all});
 }
 
 /// Whether a wait cannot end for the sake of barriers alone.
@@ -231,9 +229,9 @@ joint_job* wait_graph::kill_what_stops_coroutines(pool_core& pool) noexcept {
             if (!w.stuck || !is_asked_for(w))
                 continue;
             const all_shards_lock all(pool);
-            each_part(w.what, [&](const lane* l, pool_core::reach how_far) {
+            each_part(w.what, [&](const lane* l, reach how_far) {
                 if (killed == nullptr)
-                    killed = pool.kill_before_locked(*l, how_far, is_stuck);
+                    killed = kill_before_locked(pool, *l, how_far, is_stuck);
             });
             if (killed != nullptr)
                 break;

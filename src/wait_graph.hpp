@@ -39,6 +39,8 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
+#include <functional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -49,6 +51,25 @@
 #include "pool_core.hpp"
 
 namespace taskpool::detail {
+
+/// How much of a lane's queue is before something.
+struct reach {
+    enum kind_t : std::uint8_t { none, before, all } kind = none;
+    std::uint32_t number = 0; // before the job of this number, from 1, modulo 2^32
+};
+
+// Of jobs of several keys (together_waits.cpp) and barriers (barrier.cpp). All REQUIRE all shards' locks.
+
+/// The lanes whose current jobs must end before the lane comes to that place of its queue: itself, and those of the
+/// jobs of several keys that are before it, and before those. Throws std::bad_alloc.
+std::vector<const lane*> lanes_before_locked(const lane& l, reach how_far);
+/// Kills one of those jobs, if it waits for such a lane. It, or null. Throws std::bad_alloc.
+joint_job* kill_before_locked(pool_core& core, const lane& l, reach how_far,
+                              const std::function<bool(const lane*)>& is_stuck);
+/// Whether a lane's room, or the end of all that it has, comes after a barrier.
+bool is_behind_barrier_locked(const pool_core& core, const lane& of, reach how_far) noexcept;
+/// Whether a future's job, which is not over and follows no other, comes after a barrier.
+bool is_behind_barrier_locked(const pool_core& core, const lane& of, const future_core& job) noexcept;
 
 /// Between two looks at whether a wait can still end that jobs submitted meanwhile may come before.
 inline constexpr std::chrono::milliseconds doubt_interval{20};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The loop: find a lane, serve it, park. See lane.hpp for what a lane's owner may do, parking.hpp for why no lane is
-// left lying. Longer than 400 lines, as all of it is one thread's.
+// left lying.
 #include "worker.hpp"
 
 #include <algorithm>
@@ -9,10 +9,8 @@
 #include <mutex>
 #include <utility>
 
-#include "barrier.hpp"
 #include "coroutine.hpp"
 #include "pool_core.hpp"
-#include "retry.hpp"
 #include "shared_job.hpp"
 #include "together.hpp"
 
@@ -136,14 +134,8 @@ void worker::serve(lane& l) noexcept {
     job_slot job;
     std::uint64_t number = 0;
     bool ran = l.may_have_extras() && take_up(l, job);
-    while (next(l, job, number, ran)) {
-        if (core.is_stopping() && !runs_in_stop(job.on_stop)) {
-            discard(l, job, number);
-            ran = false;
-        } else {
-            ran = run(l, job, number);
-        }
-    }
+    while (next(l, job, number, ran))
+        ran = run_or_discard(l, job, number);
 }
 
 /// The same for one job, for a pool without threads: as if this worker were one too many, so that next() gives the lane
@@ -156,18 +148,21 @@ bool worker::serve_once(lane& l, bool even_before_older) noexcept {
     if (!l.may_have_extras() || !take_up(l, job)) {
         if (even_before_older ? !next<false>(l, job, number, false) : !next(l, job, number, false))
             return std::exchange(ran_beside_, false);
-        if (core.is_stopping() && !runs_in_stop(job.on_stop)) {
-            discard(l, job, number);
-            ran = false;
-        } else {
-            ran = run(l, job, number);
-        }
+        ran = run_or_discard(l, job, number);
     }
     if (!ran || end_job(l)) {
         core.workers_at.set_surplus(1); // not before the job has ended: that may drive the pool, too
         next(l, job, number, false);
     }
     return true;
+}
+
+/// Whether there is a job that has to be ended.
+bool worker::run_or_discard(lane& l, job_slot& job, std::uint64_t number) noexcept {
+    if (!core.is_stopping() || runs_in_stop(job.on_stop))
+        return run(l, job, number);
+    discard(l, job, number);
+    return false;
 }
 
 /// Discards the lane's current job, for stop().
@@ -389,57 +384,13 @@ bool worker::run(lane& l, job_slot& job, std::uint64_t number) noexcept {
     return true;
 }
 
-/// The job has thrown. REQUIRES: called in a handler of that.
-void worker::fail(job_slot& job, running_job& self) noexcept {
-    if (begin_again(job, self))
-        return;
-    count_failure(self);
-    if (self.after != verdict::late && !report_dead_letter(job, self, std::current_exception()))
-        core.report_failure(core.describe(self.in), std::current_exception());
-}
-
-/// Counts a job that has failed, or came too late: then it ends here. Whether it did.
-bool worker::settle(running_job& self) noexcept {
-    current = &self; // what the policy owns ends as a part of the job
-    delete std::exchange(self.policy, nullptr);
-    current = nullptr;
-    if (self.after == verdict::late && self.joint != nullptr) {
-        expired.add();
-        core.expire_joint(*self.joint);
-        return false;
-    }
-    if (self.after == verdict::late) {
-        bool ends = false;
-        {
-            const std::lock_guard lock(self.in.head_lock);
-            ends = self.in.current_extras_locked() == nullptr; // else it went on all the same
-            if (ends)
-                self.in.end_job_locked();
-        }
-        if (ends) {
-            expired.add();
-            core.give_token_back(self.in);
-            return true;
-        }
-    }
-    if (self.failed)
-        failed.add();
-    return false;
-}
-
 /// Counts the job's keys among the hot ones, after a random number of jobs so that no pattern hides from it.
 void worker::sample(const running_job& job, tick now) noexcept {
     random_ ^= random_ << 13; // xorshift64, Marsaglia 2003
     random_ ^= random_ >> 7;
     random_ ^= random_ << 17;
     until_sample_ = 1 + static_cast<std::uint32_t>(random_ % 63); // 32 on average
-    const auto count = [&](const lane& l) { core.hottest.count(core.maker.key_of(l), 32, now); };
-    if (job.joint != nullptr) {
-        for (const auto& place : job.joint->places())
-            count(*place.in);
-    } else if (&job.in != &core.barrier->own) {
-        count(job.in);
-    }
+    core.count_hot(job, 32, now);
 }
 
 } // namespace taskpool::detail

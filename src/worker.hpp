@@ -100,6 +100,7 @@ struct worker {
     template <bool MakesWay = true>
     bool next(lane& l, job_slot& job, std::uint64_t& number, bool ran) noexcept;
     bool serve_beside(lane& l, job_slot& job) noexcept;
+    bool run_or_discard(lane& l, job_slot& job, std::uint64_t number) noexcept;
     void discard(lane& l, job_slot& job, std::uint64_t number) noexcept;
     bool end_job(lane& l) noexcept;
     void end_plain_job_locked(lane& l) noexcept; // REQUIRES: head_lock; it has no extras

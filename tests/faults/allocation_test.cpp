@@ -27,6 +27,8 @@
 #include <taskpool/taskpool.hpp>
 #include <taskpool/testing.hpp>
 
+#include "../core/testing.hpp"
+
 namespace {
 
 constexpr std::uint64_t never = ~std::uint64_t{0};
@@ -35,6 +37,7 @@ thread_local std::uint64_t countdown = never;      // allocations of this thread
 std::atomic<std::uint64_t> others_fail_in = never; // allocations of all threads but those that are exempt
 thread_local bool exempt = false;
 std::atomic<std::uint64_t> failures = 0;
+std::atomic<std::int64_t> blocks = 0; // that there are
 
 bool fails() noexcept {
     if (countdown != never) {
@@ -58,9 +61,16 @@ void* allocate(std::size_t size, std::size_t alignment) noexcept {
         return nullptr;
     if (size == 0)
         size = 1;
-    return alignment <= alignof(std::max_align_t)
-               ? std::malloc(size)
-               : std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
+    void* const memory = alignment <= alignof(std::max_align_t)
+                             ? std::malloc(size)
+                             : std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
+    blocks += memory != nullptr ? 1 : 0;
+    return memory;
+}
+
+void release(void* memory) noexcept {
+    blocks -= memory != nullptr ? 1 : 0;
+    std::free(memory);
 }
 
 void* allocate_or_throw(std::size_t size, std::size_t alignment) {
@@ -81,14 +91,14 @@ void* operator new(std::size_t size, std::align_val_t at) {
 void* operator new[](std::size_t size, std::align_val_t at) {
     return allocate_or_throw(size, static_cast<std::size_t>(at));
 }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::align_val_t) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
+void operator delete(void* memory) noexcept { release(memory); }
+void operator delete[](void* memory) noexcept { release(memory); }
+void operator delete(void* memory, std::size_t) noexcept { release(memory); }
+void operator delete[](void* memory, std::size_t) noexcept { release(memory); }
+void operator delete(void* memory, std::align_val_t) noexcept { release(memory); }
+void operator delete[](void* memory, std::align_val_t) noexcept { release(memory); }
+void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { release(memory); }
+void operator delete[](void* memory, std::size_t, std::align_val_t) noexcept { release(memory); }
 
 namespace taskpool::testing {
 namespace {
@@ -182,6 +192,9 @@ TEST(Fault_allocation, submits) {
     check_submit([](auto& pool, auto& job) {
         static_cast<void>(pool.submit_together({long_key, other_key, "third"}, std::move(job)));
     });
+    check_submit([](auto& pool, auto& job) {
+        static_cast<void>(pool.submit_together({long_key, other_key}, std::move(job)));
+    });
     check_submit([](auto& pool, auto& job) { pool.lane(long_key).submit(std::move(job)); });
 }
 
@@ -257,6 +270,49 @@ TEST(Fault_allocation, does_not_come_to_a_key_that_takes_a_forgotten_one_s_memor
     EXPECT_NO_THROW(static_cast<void>(pool.lane(7)));
     countdown = never;
     EXPECT_EQ(failures, before);
+}
+
+TEST(Fault_allocation, does_not_come_to_a_job_of_two_keys_that_takes_the_memory_of_one_that_is_over) {
+    int ran = 0;
+    basic_manual_pool<int> pool;
+    const auto submit_without_memory = [&](auto... keys) {
+        const auto before = failures.load();
+        countdown = 0;
+        try {
+            EXPECT_TRUE(pool.submit_together({keys...}, [&] { ++ran; }));
+        } catch (const std::bad_alloc&) { // NOLINT(bugprone-empty-catch): it is counted
+        }
+        countdown = never;
+        return failures == before;
+    };
+    EXPECT_TRUE(pool.submit_together({1, 2, 3}, [&] { ++ran; })); // now the keys are known
+    pool.drain();
+    EXPECT_FALSE(submit_without_memory(1, 2)) << "it has taken what is meant for more";
+    EXPECT_TRUE(pool.submit_together({1, 2}, [&] { ++ran; }));
+    pool.drain();
+    EXPECT_FALSE(submit_without_memory(1, 2, 3)) << "it has taken what is too small";
+    EXPECT_TRUE(submit_without_memory(1, 2));
+    pool.drain();
+    EXPECT_TRUE(submit_without_memory(2, 1)) << "their order does not count";
+    pool.drain();
+    EXPECT_EQ(ran, 4);
+}
+
+TEST(Fault_allocation, leaves_nothing_of_many_jobs_of_two_keys) {
+    basic_task_pool<int> pool({.threads = 2});
+    const auto first = pool.lane(1);
+    const auto second = pool.lane(2);
+    std::latch gate(1);
+    std::atomic<int> ran = 0;
+    const auto before = blocks.load();
+    pool.submit_together({1, 2}, [&gate] { gate.wait(); });
+    for (int i = 0; i < 90; ++i)
+        pool.submit_together({1, 2}, [&ran] { ++ran; });
+    EXPECT_GT(blocks, before + 90);
+    gate.count_down();
+    pool.drain();
+    EXPECT_EQ(ran, 90);
+    EXPECT_TRUE(eventually([&] { return blocks < before + 20; })) << blocks - before; // the hottest keys' copies
 }
 
 task<int> one(int& ran) {
