@@ -9,6 +9,7 @@
 #include "pool_core.hpp"
 #include "shared_job.hpp"
 #include "submit.hpp"
+#include "together.hpp"
 #include "wait_graph.hpp"
 
 namespace taskpool::detail {
@@ -21,18 +22,18 @@ constexpr barrier_era eras_to_mark = 500; // long past ones, before their jobs a
 
 } // namespace
 
-barrier_line::barrier_line(const lane_maker& makes) : maker(makes), own(*maker.make_without_key(0)) {
+barrier_line::barrier_line(pool_core& owner) : core(owner), own(*core.maker.make_without_key(0)) {
     own.attends = true;
     own.pins = 1;
 }
 
-barrier_line::~barrier_line() { maker.free_without_key(&own); }
+barrier_line::~barrier_line() { core.maker.free_without_key(&own); }
 
 barrier_line::coming::coming(pool_core& core) noexcept : core_(core) {
     barrier_line& line = *core.barrier;
     const std::lock_guard lock(line.mutex);
     ++line.brought;
-    // relaxed: see tell_drainers and conduct.
+    // relaxed: see has_barriers.
     if (line.pending.exchange(true, std::memory_order_relaxed))
         return;
     for (auto& s : core.shards) {
@@ -136,60 +137,58 @@ bool is_done_locked(lane& l, barrier_era era) noexcept {
 
 // --- The keeper ------------------------------------------------------------------------------------------------------
 
-void barrier_line::conduct(pool_core& core) noexcept {
+void barrier_line::conduct() noexcept {
     if (!core.has_barriers())
         return;
-    const auto next = look(core);
+    const auto next = look();
     if (!next)
         return;
     if (first != next->era) {
-        open_era(core, next->era);
+        open_era(next->era);
         first = next->era;
         at_shard = at_place = 0;
     }
-    if (next->waits && !all_are_done(core, next->era)) {
+    if (next->waits && !all_are_done(next->era)) {
         const bool asks = doubted.exchange(false, std::memory_order_relaxed); // as `pending`
         if (asks || (!core.manual && core.clock.now() - asked >= doubt)) {
             asked = core.manual ? 0 : core.clock.now();
             if (wait_graph::instance().holds_up_barriers(core))
-                discard_first(core, next->era);
+                discard_first(next->era);
         }
         return;
     }
-    lane& l = own;
     std::optional<tick> ready;
     {
         const std::lock_guard shard_lock(core.shards.front().lock);
-        const std::lock_guard lock(l.head_lock);
-        const job_slot* const front = l.front_locked();
+        const std::lock_guard lock(own.head_lock);
+        const job_slot* const front = own.front_locked();
         if (front == nullptr || front->era != next->era)
             return core.poke_keeper(); // another one is the first now
         due = next->era;
         assert(opened == next->era);                            // I-BARRIER-2
         assert(!next->waits || at_shard == core.shards.size()); // I-BARRIER-3
-        ready = core.wake_locked(core.shards.front(), l);
+        ready = core.wake_locked(core.shards.front(), own);
     }
     if (ready)
-        core.enqueue(l, *ready); // ours since it is active and in no queue
+        core.enqueue(own, *ready); // ours since it is active and in no queue
 }
 
 /// The first barrier that waits for the keeper, if any. Where there is none at all, all lanes go on.
-std::optional<barrier_line::first_one> barrier_line::look(pool_core& core) noexcept {
-    lane& l = own;
+std::optional<barrier_line::first_one> barrier_line::look() noexcept {
     shard& s = core.shards.front();
     const std::lock_guard lock(mutex);
     barrier_era latest = 0;
     {
         const std::lock_guard shard_lock(s.lock);
-        const std::lock_guard head_lock(l.head_lock);
-        if (l.has_job || l.state == lane_state::active)
+        const std::lock_guard head_lock(own.head_lock);
+        if (own.has_job || own.state == lane_state::active)
             return std::nullopt; // its worker, or who holds the job, says when that is over
-        if (const job_slot* const front = l.front_locked())
+        if (const job_slot* const front = own.front_locked())
             return first_one{front->era, !core.is_stopping() || runs_in_stop(front->on_stop)};
         latest = s.era;
     }
     first.reset();
-    open_era(core, latest);
+    open_era(latest);
     if (brought > 0)
         return std::nullopt;
     // With the mutex held no barrier comes meanwhile.
@@ -198,12 +197,12 @@ std::optional<barrier_line::first_one> barrier_line::look(pool_core& core) noexc
         each.guarded = false; // its lanes find out one by one (attend)
         each.table.have_new_ones_attend_locked(each.rates.all_attend);
     }
-    pending.store(false, std::memory_order_relaxed); // see above
+    pending.store(false, std::memory_order_relaxed); // see has_barriers
     return std::nullopt;
 }
 
 /// Lets jobs of this era start.
-void barrier_line::open_era(pool_core& core, barrier_era era) noexcept {
+void barrier_line::open_era(barrier_era era) noexcept {
     if (opened == era)
         return;
     opened = era;
@@ -236,7 +235,7 @@ void barrier_line::open_era(pool_core& core, barrier_era era) noexcept {
 }
 
 /// Whether no lane has work of this era, or an earlier one. If one has, the keeper is poked when that may be over.
-bool barrier_line::all_are_done(pool_core& core, barrier_era era) noexcept {
+bool barrier_line::all_are_done(barrier_era era) noexcept {
     while (at_shard < core.shards.size()) {
         shard& s = core.shards[at_shard];
         const std::lock_guard lock(s.lock);
@@ -260,25 +259,24 @@ bool barrier_line::all_are_done(pool_core& core, barrier_era era) noexcept {
 }
 
 /// The first barrier, if it is still of this era, could never run.
-void barrier_line::discard_first(pool_core& core, barrier_era era) noexcept {
-    lane& l = own;
+void barrier_line::discard_first(barrier_era era) noexcept {
     shard& s = core.shards.front();
     job_slot job;
     {
         const std::lock_guard shard_lock(s.lock);
-        const std::lock_guard lock(l.head_lock);
-        const job_slot* const front = l.front_locked();
-        if (l.has_job || l.state != lane_state::suspended || front == nullptr || front->era != era)
+        const std::lock_guard lock(own.head_lock);
+        const job_slot* const front = own.front_locked();
+        if (own.has_job || own.state != lane_state::suspended || front == nullptr || front->era != era)
             return;
-        l.take_locked(job);
+        own.take_locked(job);
         ++s.discarded;
         ++s.budget;
-        if (l.front_locked() == nullptr)
-            core.go_idle_locked(s, l);
+        if (own.front_locked() == nullptr)
+            core.go_idle_locked(s, own);
     }
-    core.waiting_room.wake(&l, 1);
+    core.waiting_room.wake(&own, 1);
     core.tell_of_room(s, 1);
-    core.discard_job(l, job, discard_reason::would_deadlock);
+    core.discard_job(own, job, discard_reason::would_deadlock);
     core.poke_keeper();
 }
 

@@ -42,7 +42,7 @@ inline constexpr barrier_era most_eras = 10'000; // of jobs that wait: eras are 
 constexpr bool later(barrier_era a, barrier_era b) noexcept { return static_cast<std::int16_t>(a - b) > 0; }
 
 struct barrier_line {
-    explicit barrier_line(const lane_maker& maker);
+    explicit barrier_line(pool_core& core);
     ~barrier_line();
     barrier_line(const barrier_line&) = delete;
     barrier_line& operator=(const barrier_line&) = delete;
@@ -60,10 +60,10 @@ struct barrier_line {
     };
 
     /// For the keeper: lets the first barrier run if its turn has come, and jobs behind the last one that has run.
-    void conduct(pool_core& core) noexcept;
+    void conduct() noexcept;
 
     // --- Constant
-    const lane_maker& maker;
+    pool_core& core;
     lane& own; // in the first shard, pinned; attends
 
     // --- Under the first shard's lock
@@ -92,10 +92,10 @@ struct barrier_line {
         barrier_era era;
         bool waits; // for what was submitted before it
     };
-    std::optional<first_one> look(pool_core& core) noexcept;
-    void open_era(pool_core& core, barrier_era era) noexcept;
-    bool all_are_done(pool_core& core, barrier_era era) noexcept;
-    void discard_first(pool_core& core, barrier_era era) noexcept;
+    std::optional<first_one> look() noexcept;
+    void open_era(barrier_era era) noexcept;
+    bool all_are_done(barrier_era era) noexcept;
+    void discard_first(barrier_era era) noexcept;
 };
 
 } // namespace taskpool::detail

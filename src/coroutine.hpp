@@ -2,9 +2,9 @@
 // A spawned coroutine: a job that holds its lane until it is done, with no thread while it is suspended.
 //
 // Its stretches are run by whoever owns the lane. A stretch ends when the coroutine suspends or is done; then
-// worker::end_job decides: the lane is suspended with it, or goes on without it (the coroutine is *detached*), or it is
-// queued again at once, because what the coroutine waited for has come meanwhile. resume() may be called at any time
-// after the coroutine made known where it can be called from; it never runs the coroutine itself.
+// pool_core::end_job_with_extras decides: the lane is suspended with it, or goes on without it (the coroutine is
+// *detached*), or it is queued again at once, because what the coroutine waited for has come meanwhile. resume() may be
+// called at any time after the coroutine made known where it can be called from; it never runs the coroutine itself.
 //
 //     waiting -> running -> held ------resume------> running ... -> done
 //                        -> detached --resume--> in the lane's queue -> running

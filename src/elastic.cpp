@@ -159,7 +159,7 @@ bool pool_core::do_what_is_due() noexcept {
     const bool due = deliver_due();
     const bool delivering = retry_deliveries();
     retry_resumptions();
-    barrier->conduct(*this);
+    barrier->conduct();
     doubt_joint_jobs();
     return fired || due || delivering;
 }

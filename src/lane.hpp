@@ -53,7 +53,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <stop_token>
 #include <type_traits>
 
 #include <taskpool/detail/core.hpp>

@@ -42,7 +42,7 @@ pool_core::pool_core(options given, const key_type& keys, std::shared_ptr<const 
       manual(mode != nullptr ? std::make_unique<manual_driver>(*this) : nullptr), queues(settings.threads),
       time(settings.clock), workers_at(settings.threads, settings.max_threads),
       gate(settings.pool_capacity, mode != nullptr && settings.max_wait ? 1 : 1024), hottest(maker),
-      barrier(std::make_unique<barrier_line>(maker)), pops_seen_(settings.threads) {
+      barrier(std::make_unique<barrier_line>(*this)), pops_seen_(settings.threads) {
     for (std::size_t i = 0; i < shards.size(); ++i)
         shards[i].table.use(maker, static_cast<std::uint16_t>(i), shards.size());
     if (mode != nullptr)

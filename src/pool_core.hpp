@@ -87,10 +87,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     submit_result submit(const key_view& key, job_source& job, const job_options& how, const patience& wait);
     submit_result submit(lane& l, job_source& job, const job_options& how, const patience& wait);
     submit_result submit(const key_view& key, std::string_view tag, job_source& job, const job_options& how,
-                         const patience& wait);
-
-    submit_result submit_shared(const key_view& key, job_source& job, const job_options& how, const patience& wait);
-    submit_result submit_shared(lane& l, job_source& job, const job_options& how, const patience& wait);
+                         const patience& wait); // tagged_job.cpp
 
     // --- Jobs of several keys (together.cpp)
     submit_result submit_together(std::span<const key_view> keys, job_source& job, const job_options& how,
@@ -125,8 +122,8 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     cut_jobs cut_waiting_locked(shard& s, lane& l) noexcept;
     void release_hold(job_extras& e) noexcept;
     void resume(job_extras& e) noexcept;
-    /// Does all that end_job has to do for a job with extras. False when the lane is no longer the worker's. REQUIRES:
-    /// `lock` is the lane's, which it releases.
+    /// Ends a lane's current job where it has extras. False when the lane is no longer the worker's. REQUIRES:
+    /// `lock` is the lane's. It is given back meanwhile, and had again only where the answer is true.
     bool end_job_with_extras(lane& l, worker& by, std::unique_lock<sync::spin_lock>& lock) noexcept;
     void deliver(delivery& what) noexcept;
     void postpone(delivery& what) noexcept; // to the next tick
@@ -150,6 +147,8 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     }
 
     // --- Shared jobs (shared_job.cpp)
+    submit_result submit_shared(const key_view& key, job_source& job, const job_options& how, const patience& wait);
+    submit_result submit_shared(lane& l, job_source& job, const job_options& how, const patience& wait);
     lane* begin_share_locked(lane& l) noexcept;
     void pass_on(lane& l) noexcept;
     /// The lane of the key of a job in this one.
@@ -394,7 +393,8 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     std::shared_ptr<pool_core> self_; // keeps the memory of a pool whose process was forked
 };
 
-/// The same with what stands for a default. Throws std::invalid_argument for what makes no sense (options.cpp).
+/// The options, with their defaults in place of what stands for those. Throws std::invalid_argument for what makes no
+/// sense (options.cpp).
 options checked(options settings);
 
 } // namespace taskpool::detail

@@ -107,7 +107,8 @@ struct stored_job_access {
     }
 };
 
-bool report_dead_letter(job_slot& job, const running_job& self, const std::exception_ptr& error) noexcept {
+/// Gives a job that has failed for good to its policy's handler. False if there is none.
+static bool report_dead_letter(job_slot& job, const running_job& self, const std::exception_ptr& error) noexcept {
     if (self.after != verdict::given_up || !(*self.policy)->handler)
         return false;
     const bool leaves = !self.has_future && job.ops->kind == job_kind::plain;
@@ -235,7 +236,9 @@ static bool give_up_after_all(running_job& self) noexcept {
     return self.has_future;
 }
 
-bool begin_again(job_slot& job, running_job& self) noexcept {
+/// For a job that has thrown: makes it a coroutine if it is to be tried again, and runs that up to its first sleep.
+/// False if it has failed for good, and somebody is to be told. REQUIRES: called in a handler of the exception.
+static bool begin_again(job_slot& job, running_job& self) noexcept {
     if (job.ops->kind == job_kind::once || job.on_stop == posted || !judge_by_pool(self))
         return false;
     task<> coroutine;

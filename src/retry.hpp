@@ -9,19 +9,9 @@
 //   I-RETRY-2  A job that is tried again is the current job of its lane all the time, with no hold but the coroutine's.
 #pragma once
 
-#include "lane.hpp"
-#include "worker.hpp"
-
 namespace taskpool::detail {
 
 /// Thrown by an attempt after the first that finds that it is not wanted any more: the failure before it stands.
 struct not_tried {};
-
-/// For a job that has thrown: makes it a coroutine if it is to be tried again, and runs that up to its first sleep.
-/// False if it has failed for good, and somebody is to be told. REQUIRES: called in a handler of the exception.
-bool begin_again(job_slot& job, running_job& self) noexcept;
-
-/// Gives a job that has failed for good to its policy's handler. False if there is none. REQUIRES: as before.
-bool report_dead_letter(job_slot& job, const running_job& self, const std::exception_ptr& error) noexcept;
 
 } // namespace taskpool::detail

@@ -5,6 +5,8 @@
 
 namespace taskpool::detail {
 
+// A waiter's event lasts while the mutex is held: before it ends the waiter leaves.
+
 void room::enter(waiter& w) noexcept {
     const std::lock_guard lock(mutex_);
     w.previous = last_;
@@ -25,7 +27,7 @@ bool room::wake(const lane* for_lane, std::size_t most) noexcept {
             continue;
         if (most == 0)
             return true;
-        w->wake.signal();
+        w->wake.signal_lasting();
         --most;
     }
     return false;
@@ -34,7 +36,7 @@ bool room::wake(const lane* for_lane, std::size_t most) noexcept {
 void room::wake_all() noexcept {
     const std::lock_guard lock(mutex_);
     for (waiter* w = first_; w != nullptr; w = w->next)
-        w->wake.signal();
+        w->wake.signal_lasting();
 }
 
 void room::wake_where_room(std::uint32_t lane_capacity, std::size_t pool_room) noexcept {
@@ -42,9 +44,9 @@ void room::wake_where_room(std::uint32_t lane_capacity, std::size_t pool_room) n
     for (waiter* w = first_; w != nullptr; w = w->next) {
         if (w->for_lane != nullptr) {
             if (w->for_lane->waiting() < lane_capacity)
-                w->wake.signal();
+                w->wake.signal_lasting();
         } else if (pool_room > 0) {
-            w->wake.signal();
+            w->wake.signal_lasting();
             --pool_room;
         }
     }
@@ -54,7 +56,7 @@ void room::wake_jobs() noexcept {
     const std::lock_guard lock(mutex_);
     for (waiter* w = first_; w != nullptr; w = w->next)
         if (w->in_job)
-            w->wake.signal();
+            w->wake.signal_lasting();
 }
 
 bool room::is_empty() const noexcept {

@@ -195,6 +195,8 @@ void pool_core::end_share_locked(shard& s, lane& beside) noexcept {
         enqueue(l, *ready); // ours since it is active and in no queue
 }
 
+// --- Submitting ------------------------------------------------------------------------------------------------------
+
 submit_result pool_core::submit_shared(const key_view& key, job_source& job, const job_options& how,
                                        const patience& wait) {
     const auto [s, hash] = place_of(key);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // From submit to the queue: find the lane, push, queue the lane if it was idle. And what happens when there is no room.
-#include <bit>
 #include <cassert>
 #include <mutex>
+#include <utility>
 
 #include "manual.hpp"
 #include "pool_core.hpp"

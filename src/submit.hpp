@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The way of every job into its lane, whatever kind of job it is: the ordinary ones' is in submit.cpp, others' where
-// their kind is.
+// The way into its lane of every job that has one lane. Ordinary ones begin it in submit.cpp, those of other kinds
+// where their kind is; jobs of several keys have a way of their own (together.cpp).
 #pragma once
 
 #include <mutex>
 
-#include "manual.hpp"
 #include "pool_core.hpp"
 
 namespace taskpool::detail {
@@ -19,6 +18,8 @@ auto lock_for(const Find& find, shard& s) {
         return std::lock_guard(s.lock);
 }
 
+/// `find` gives the lane, under the shard's lock or what its lock() takes; its has_pushed_locked(), if it has one, is
+/// called there after a push. A source's replace_locked(), if it has one, may put the job in another's place instead.
 template <class Find, class Source>
 submit_result pool_core::submit(shard& s, Find find, Source& job, const job_options& how, const patience& wait) {
     submit_result refusal = submit_status::full;

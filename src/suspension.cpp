@@ -197,13 +197,17 @@ bool pool_core::end_job_with_extras(lane& l, worker& by, std::unique_lock<sync::
         running_job* const outer = exchange_current_job(&self);
         ended->end(*ended);
         exchange_current_job(outer);
-        const std::lock_guard lane_lock(l.head_lock);
+    }
+    if (requeue) {
+        enqueue(l, clock.now());
+        return false;
+    }
+    lock.lock();
+    if (ended != nullptr) {
         l.has_job = false;
         l.cancelled.store(false, std::memory_order_relaxed); // under head_lock
     }
-    if (requeue)
-        enqueue(l, clock.now());
-    return !requeue;
+    return true;
 }
 
 /// A coroutine of the lane can go on. Whether the caller must queue the lane. REQUIRES: both locks; nobody else resumes

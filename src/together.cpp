@@ -40,8 +40,8 @@ void joint_memory::shrink() noexcept {
         ::operator delete(spares_.take());
 }
 
-joint_job* joint_job::make(pool_core& core, shard& home, std::size_t places) {
-    return new (home.spare_joints.allocate(places)) joint_job(core, home);
+joint_job* joint_job::make(pool_core& core, shard& of_first, std::size_t places) {
+    return new (of_first.spare_joints.allocate(places)) joint_job(core, of_first);
 }
 
 void joint_job::add_place(lane& l) noexcept {
@@ -57,24 +57,37 @@ void joint_job::add_place(lane& l) noexcept {
     missing.store(static_cast<std::int32_t>(count), std::memory_order_relaxed);
 }
 
-void joint_job::free() noexcept {
-    const auto places_made = count;
-    shard& s = home;
+void* joint_job::unmake() noexcept {
     for (auto& place : places())
         place.~joint_place();
     this->~joint_job();
-    if (places_made > 0) {
-        const std::lock_guard lock(s.lock);
-        if (s.spare_joints.keep(this, places_made))
-            return;
-    }
-    ::operator delete(this);
+    return this;
+}
+
+bool joint_job::gives_up(std::uint32_t of_caller) noexcept {
+    assert(references.load(std::memory_order_relaxed) >= of_caller); // I-TOGETHER-3. relaxed: they are the caller's.
+    // release: what they were used for comes before the end; pairs with the acquire of whoever drops the last.
+    return references.fetch_sub(of_caller, std::memory_order_acq_rel) == of_caller;
 }
 
 void joint_job::drop_references(std::uint32_t how_many) noexcept {
-    assert(references.load(std::memory_order_relaxed) >= how_many); // I-TOGETHER-3. relaxed: they are the caller's.
-    // release: what they were used for comes before the end; pairs with the acquire of whoever drops the last.
-    if (references.fetch_sub(how_many, std::memory_order_acq_rel) == how_many)
+    if (!gives_up(how_many))
+        return;
+    if (core.is_forked())
+        return free(); // another thread may have had the shard's lock
+    shard& s = first_shard;
+    const auto places_made = count;
+    void* const memory = unmake();
+    {
+        const std::lock_guard lock(s.lock);
+        if (s.spare_joints.keep(memory, places_made))
+            return;
+    }
+    ::operator delete(memory);
+}
+
+void joint_job::drop_reference_locked() noexcept {
+    if (gives_up(1))
         free();
 }
 

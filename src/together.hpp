@@ -17,14 +17,14 @@
 //   I-TOGETHER-2  `missing` counts the places that have not arrived while the job waits. The last one to arrive makes
 //                 it `runs`, or who kills the job makes it `over`. A place arrives under both locks of its lane, so
 //                 with all shards locked none does. Its lanes are pinned until the job is over: who ends or kills it
-//                 looks at all of them, and a future of it names the first. (That in which it runs only until then: it
-//                 is that lane's current job.)
+//                 looks at all of them, and a future of it names the first. (The lane in which it runs is
+//                 pinned only until it begins: from then on it is that lane's current job.)
 //   I-TOGETHER-3  Each place has a reference, from the submit until it has done its part, and so has who kills the job;
 //                 the last one frees it.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
-#include <mutex>
 #include <new>
 #include <span>
 #include <stop_token>
@@ -66,9 +66,8 @@ class joint_memory {
 struct joint_job {
     static constexpr std::int32_t runs = 0, over = -1; // of `missing`, which is greater while the job waits
 
-    /// With room for so many places, and none. `home`: the shard of its first place. Throws std::bad_alloc. REQUIRES:
-    /// that shard's lock.
-    static joint_job* make(pool_core& core, shard& home, std::size_t places);
+    /// With room for so many places, and none. Throws std::bad_alloc. REQUIRES: the lock of that shard.
+    static joint_job* make(pool_core& core, shard& of_first, std::size_t places);
     void add_place(lane& l) noexcept;
     std::span<joint_place> places() noexcept { return {std::launder(reinterpret_cast<joint_place*>(this + 1)), count}; }
     // relaxed: a hint. What changes it decides by a compare-exchange; `over` is for ever, and publishes nothing.
@@ -77,12 +76,14 @@ struct joint_job {
     void set_over() noexcept {
         missing.store(over, std::memory_order_relaxed); // who looks at its lanes next sees it, by their locks
     }
+    /// Where they are the last ones, its memory is kept for another job, or freed. REQUIRES: no lock held.
     void drop_references(std::uint32_t how_many) noexcept;
-    void free() noexcept; // REQUIRES: no lock held, or no place
+    void drop_reference_locked() noexcept; // one, whatever locks are held
+    void free() noexcept { ::operator delete(unmake()); }
 
     // --- Constant once it is in its lanes, but for the callable, which belongs to who runs or kills the job
     pool_core& core;
-    shard& home;
+    shard& first_shard;      // that of its first place
     std::uint32_t count = 0; // of places, which lie behind this
     const job_ops* ops = nullptr;
     alignas(inline_job_alignment) std::byte storage[inline_job_size];
@@ -97,7 +98,9 @@ struct joint_job {
     lane* runs_in = nullptr;
 
   private:
-    joint_job(pool_core& owner, shard& memory_of) noexcept : core(owner), home(memory_of) {}
+    bool gives_up(std::uint32_t of_caller) noexcept; // whether they were the last ones
+    void* unmake() noexcept;                         // returns its memory
+    joint_job(pool_core& owner, shard& of_first) noexcept : core(owner), first_shard(of_first) {}
     ~joint_job() = default;
 };
 

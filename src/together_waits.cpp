@@ -29,7 +29,7 @@ class lanes_before {
   public:
     ~lanes_before() {
         for (joint_job* const whole : known_)
-            whole->drop_references(1);
+            whole->drop_reference_locked();
     }
 
     /// Those before the first slot of the lane's queue for which `ends` says so, or that a worker has taken.
@@ -135,15 +135,14 @@ std::vector<const lane*> lanes_before_locked(const lane& l, reach how_far) {
     return before.all();
 }
 
-joint_job* kill_before_locked(pool_core& core, const lane& l, reach how_far,
-                              const std::function<bool(const lane*)>& is_stuck) {
+joint_job* kill_before_locked(const lane& l, reach how_far, const std::function<bool(const lane*)>& is_stuck) {
     lanes_before before;
     before.add(l, how_far);
     before.all();
     joint_job* const found = before.waiting_for(is_stuck);
     if (found == nullptr || !kill(found->places().front()))
         return nullptr;
-    shard& s = core.shard_of(*found->places().front().in);
+    shard& s = found->first_shard;
     ++s.discarded;
     ++s.budget;
     return found;

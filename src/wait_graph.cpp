@@ -231,7 +231,7 @@ joint_job* wait_graph::kill_what_stops_coroutines(pool_core& pool) noexcept {
             const all_shards_lock all(pool);
             each_part(w.what, [&](const lane* l, reach how_far) {
                 if (killed == nullptr)
-                    killed = kill_before_locked(pool, *l, how_far, is_stuck);
+                    killed = kill_before_locked(*l, how_far, is_stuck);
             });
             if (killed != nullptr)
                 break;

@@ -64,8 +64,7 @@ struct reach {
 /// jobs of several keys that are before it, and before those. Throws std::bad_alloc.
 std::vector<const lane*> lanes_before_locked(const lane& l, reach how_far);
 /// Kills one of those jobs, if it waits for such a lane. It, or null. Throws std::bad_alloc.
-joint_job* kill_before_locked(pool_core& core, const lane& l, reach how_far,
-                              const std::function<bool(const lane*)>& is_stuck);
+joint_job* kill_before_locked(const lane& l, reach how_far, const std::function<bool(const lane*)>& is_stuck);
 /// Whether a lane's room, or the end of all that it has, comes after a barrier.
 bool is_behind_barrier_locked(const pool_core& core, const lane& of, reach how_far) noexcept;
 /// Whether a future's job, which is not over and follows no other, comes after a barrier.

@@ -213,9 +213,10 @@ bool worker::next(lane& l, job_slot& job, std::uint64_t& number, bool ran) noexc
                 std::unique_lock lock(l.head_lock, std::adopt_lock);
                 if (!core.end_job_with_extras(l, *this, lock))
                     return false;
-                continue;
+                lock.release();
+            } else {
+                end_plain_job_locked(l);
             }
-            end_plain_job_locked(l);
         }
         job_slot* const front = l.front_locked();
         if (front == nullptr) {

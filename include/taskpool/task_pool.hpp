@@ -18,7 +18,6 @@
 // Longer than 400 lines: all of one class's surface, and its contract.
 #pragma once
 
-#include <array>
 #include <chrono>
 #include <functional>
 #include <initializer_list>
@@ -358,8 +357,8 @@ class basic_task_pool {
     /// until it has ended. So no order of submits can have two such jobs wait for each other. It is one job: with one
     /// place in the pool's capacity, and one in each lane; the key of its context is one of them; a cancel of any of
     /// the keys discards it, or asks it to stop. Waits and answers as submit does; but overflow::drop_oldest and
-    /// keep_latest make no room for it (`full`) and do not drop it. It is not tried again (retry.hpp). One allocation,
-    /// more for many keys.
+    /// keep_latest make no room for it (`full`) and do not drop it. It is not tried again (retry.hpp). At most one
+    /// allocation, more for many keys.
     /// Throws std::invalid_argument where there is no key, and as submit does.
     ///
     ///     pool.submit_together({"account-7", "account-8"}, [] { transfer(); });

@@ -326,6 +326,43 @@ TEST(Lifecycle, the_child_of_a_fork_is_refused_and_may_destroy_the_pool) {
     EXPECT_EQ(pool->stats().finished, accepted);
 }
 
+TEST(Lifecycle, the_child_of_a_fork_in_a_handler_comes_to_the_end_of_its_call) {
+    if (sanitized)
+        GTEST_SKIP() << "their allocators do not survive a fork at a moment when another thread has one of their locks";
+    pid_t child = 0;
+    bool forks = false;
+    task_pool pool({.threads = 2, .on_discard = [&](const discard&) {
+                        if (!std::exchange(forks, false))
+                            return;
+                        child = fork();
+                        if (child == 0)
+                            alarm(20); // a child that hangs dies of it
+                    }});
+    std::latch gate(1);
+    pool.submit("a", [&gate] { gate.wait(); });
+    std::atomic<bool> done = false;
+    std::thread other([&] { // has the shard's lock now and then
+        while (!done) {
+            static_cast<void>(pool.pause("a"));
+            static_cast<void>(pool.resume("a"));
+        }
+    });
+    for (int round = 0; round < 200; ++round) {
+        pool.submit_together({"a"}, [] {});
+        forks = true;
+        pool.cancel("a");
+        if (child == 0)
+            _exit(0);
+        ASSERT_GT(child, 0);
+        int status = 0;
+        ASSERT_EQ(waitpid(child, &status, 0), child);
+        ASSERT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << "status " << status;
+    }
+    done = true;
+    other.join();
+    gate.count_down();
+}
+
 TEST(Lifecycle, a_new_pool_works_in_the_child_of_a_fork) {
 #if defined(TASKPOOL_TEST_TSAN)
     GTEST_SKIP() << "ThreadSanitizer lets the child of a process with threads start none";

@@ -2,6 +2,7 @@
 // Jobs of several keys, and what becomes of them in each event: the row of submit_together() in docs/waiting.md, cell
 // by cell.
 #include <array>
+#include <latch>
 #include <optional>
 #include <span>
 #include <stdexcept>
@@ -413,6 +414,43 @@ TEST(Together, a_job_that_waits_for_one_of_its_own_keys_is_told) {
     go_on.open();
     first.get();
     pool.drain();
+}
+
+// The search for waits that never end looks at jobs of several keys while they end, and may be the last to know one.
+TEST(Together, jobs_of_one_key_end_while_waits_behind_them_are_looked_at_stress) {
+    task_pool pool({.threads = 3});
+    std::atomic<int> ran = 0;
+    const int rounds = sanitized ? 300 : 3000;
+    std::thread other([&] {
+        for (int i = 0; i < rounds * 4; ++i)
+            pool.submit_together({"a"}, [&ran] { ++ran; });
+    });
+    for (int i = 0; i < rounds; ++i)
+        for (const char* const key : {"b", "c"})
+            pool.submit(key, [&] { pool.async("a", [&ran] { ++ran; }).get(); });
+    other.join();
+    pool.drain();
+    EXPECT_EQ(ran, rounds * 6);
+}
+
+TEST(Together, remains_of_cancelled_ones_go_while_waits_behind_them_are_looked_at_stress) {
+    task_pool pool({.threads = 4});
+    const int rounds = sanitized ? 200 : 2'000;
+    for (int i = 0; i < rounds; ++i) {
+        std::latch gate(1);
+        for (const char* const key : {"a", "x"})
+            pool.submit(key, [&gate] { gate.wait(); });
+        for (int k = 0; k < 80; ++k)
+            pool.submit_together({"a", "x"}, [] {});
+        EXPECT_GE(pool.cancel("x"), 80U); // their places in the other lane are left
+        auto first = pool.async("a", [] { return 1; });
+        auto second = pool.async("a", [] { return 2; });
+        auto waits = pool.async("b", [&first] { return first.get(); });
+        auto waits_too = pool.async("c", [&second] { return second.get(); });
+        gate.count_down();
+        EXPECT_EQ(waits.get() + waits_too.get(), 3);
+        pool.drain();
+    }
 }
 
 // I-TOGETHER-1

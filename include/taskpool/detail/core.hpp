@@ -119,7 +119,7 @@ struct key_type_for {
     };
 };
 
-/// So many objects, without values at first, of which a few lie in itself: no allocation for them.
+/// So many objects, without values at first. A few lie in itself; more lie elsewhere, all of them.
 template <class T>
 class few_or_many {
   public:
