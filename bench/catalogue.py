@@ -57,6 +57,7 @@ WORKLOADS = [
     Workload("blocking", (("seconds", "s"),)),
     Workload("memory", (("pending_bytes", "pending"), ("left_bytes", "left")), steady=True),
     Workload("distinct", (("left_bytes", "left"), ("peak_mib", "peak MiB")), only_ours=True, steady=True),
+    Workload("together", (("cost", "cost"),) + JOBS, only_ours=True),
     Workload("asleep", (("cpu_percent", "CPU %"), ("wakeups_s", "wake-ups/s")), only_ours=True, steady=True),
 ]
 
@@ -88,6 +89,7 @@ ABSOLUTE_TARGETS = [
     ("memory", "pending_bytes", "at most", 200),
     ("memory", "left_bytes", "at most", 2),
     ("distinct", "left_bytes", "at most", 2),
+    ("together", "cost", "at most", 3),
     ("asleep", "cpu_percent", "at most", 0.1),
     ("asleep", "wakeups_s", "at most", 1),
     ("work", "useful_percent", "at least", 80),

@@ -11,12 +11,14 @@
 //     };
 //     BENCH_MAIN(some_peer)
 //
-// A peer whose submit takes a handle, which lane(key) makes, names its type `handle`. A peer is never destroyed: the
-// program ends when the last job has run.
+// One that knows jobs of two keys has submit_together(key, key, job), too. A peer whose submit takes a handle, which
+// lane(key) makes, names its type `handle`. A peer is never destroyed: the program ends when the last job has run.
 #pragma once
 
 #include <algorithm>
+#include <functional>
 #include <limits>
+#include <numeric>
 #include <thread>
 #include <type_traits>
 
@@ -104,6 +106,14 @@ void produce(named_keys<Peer>& keys, ledger& book, std::vector<std::uint32_t>& s
     }
 }
 
+/// How many jobs each key is to run, of what each producer has sent.
+inline std::vector<std::uint32_t> expected(const std::vector<std::vector<std::uint32_t>>& sent) {
+    auto sum = sent.front();
+    for (std::size_t p = 1; p < sent.size(); ++p)
+        std::transform(sum.begin(), sum.end(), sent[p].begin(), sum.begin(), std::plus());
+    return sum;
+}
+
 template <class Job, class Peer>
 void run_throughput(const settings& how, report& result) {
     const auto& what = how.what;
@@ -126,12 +136,7 @@ void run_throughput(const settings& how, report& result) {
         for (unsigned p = 0; p < what.producers; ++p)
             producers.emplace_back([&, p] { produce<Job>(keys, book, sent[p], how, drawn, p); });
     }
-    auto expected = std::move(sent[0]);
-    for (unsigned p = 1; p < what.producers; ++p) {
-        for (std::uint32_t key = 0; key < what.keys; ++key)
-            expected[key] += sent[p][key];
-    }
-    book.wait(expected, how.patience);
+    book.wait(expected(sent), how.patience);
     const double wall = watch.stop(result);
     const auto jobs = what.jobs / what.producers * what.producers;
     result.metric("mjobs_s", static_cast<double>(jobs) / wall / 1e6);
@@ -331,6 +336,62 @@ void run_memory(const settings& how, report& result, bool held) {
     result.verify(count, book.ran());
 }
 
+// --- together -------------------------------------------------------------------------------------------------------
+
+/// Of two keys, by each of which it is counted.
+struct job_of_two {
+    counter* first;
+    counter* second;
+    std::uint32_t slot;
+    std::uint32_t number_of_first;
+    std::uint32_t number_of_second;
+    void operator()() const noexcept {
+        ledger::record(first, slot, number_of_first);
+        ledger::record(second, slot, number_of_second);
+    }
+};
+
+/// Jobs of one key each, and then as many of two: how many times as long those take.
+template <class Peer>
+void run_together(const settings& how, report& result) {
+    const auto& what = how.what;
+    const auto each = what.jobs / what.producers;
+    const auto drawn = draw_keys(what, std::size_t{1} << 18);
+    ledger book(what.keys, what.producers);
+    std::vector<std::vector<std::uint32_t>> sent(what.producers, std::vector<std::uint32_t>(what.keys));
+    auto& peer = *new Peer(how.workers, false);
+
+    // `submit(p, key, other)` is called by producer p. The seconds until all jobs have run.
+    const auto measure = [&](auto submit) {
+        stopwatch watch;
+        {
+            std::vector<std::jthread> producers;
+            for (unsigned p = 0; p < what.producers; ++p)
+                producers.emplace_back([&, p] {
+                    auto at = drawn.size() / what.producers / 2 * 2 * p;
+                    for (std::uint64_t i = 0; i < each; ++i, at = at + 2 < drawn.size() ? at + 2 : 0) {
+                        const auto key = drawn[at];
+                        const auto other = drawn[at + 1];
+                        submit(p, key, other != key ? other : (key + 1) % what.keys);
+                    }
+                });
+        }
+        book.wait(expected(sent), how.patience);
+        return watch.stop(result);
+    };
+    const double alone = measure([&](unsigned p, std::uint32_t key, std::uint32_t) {
+        peer.submit(key_text(key), counting_job{book.of(key), book.slot(p), sent[p][key]++});
+    });
+    const double together = measure([&](unsigned p, std::uint32_t key, std::uint32_t other) {
+        peer.submit_together(key_text(key), key_text(other),
+                             job_of_two{book.of(key), book.of(other), book.slot(p), sent[p][key]++, sent[p][other]++});
+    });
+    result.metric("mjobs_s", static_cast<double>(each * what.producers) / together / 1e6);
+    result.metric("cost", together / alone);
+    const auto all = expected(sent);
+    result.verify(std::accumulate(all.begin(), all.end(), std::uint64_t{0}), book.ran());
+}
+
 // --- asleep ---------------------------------------------------------------------------------------------------------
 
 /// What a pool that has worked uses while it has nothing to do.
@@ -380,6 +441,11 @@ template <class Peer>
     } else if (what.name == "work") {
         computation::calibrate();
         run_throughput<computing_job, Peer>(how, result);
+    } else if (what.name == "together") {
+        if constexpr (!has_handles<Peer> && requires(Peer& peer) { peer.submit_together("", "", job_of_two{}); })
+            run_together<Peer>(how, result);
+        else
+            result.not_run("it has no jobs of two keys, or handles");
     } else if (what.name == "memory" || what.name == "distinct" || what.name == "asleep") {
         if constexpr (!has_handles<Peer>) {
             if (what.name == "asleep")

@@ -24,6 +24,11 @@ class taskpool_peer {
         pool_.submit(key, std::move(job));
     }
 
+    template <class Job>
+    void submit_together(std::string_view key, std::string_view other, Job job) {
+        pool_.submit_together({key, other}, std::move(job));
+    }
+
   protected:
     taskpool::task_pool pool_;
 };

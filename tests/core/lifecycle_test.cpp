@@ -338,8 +338,13 @@ TEST(Lifecycle, the_child_of_a_fork_in_a_handler_comes_to_the_end_of_its_call) {
                         if (child == 0)
                             alarm(20); // a child that hangs dies of it
                     }});
+    std::latch begun(1);
     std::latch gate(1);
-    pool.submit("a", [&gate] { gate.wait(); });
+    pool.submit("a", [&] {
+        begun.count_down();
+        gate.wait();
+    });
+    begun.wait();
     std::atomic<bool> done = false;
     std::thread other([&] { // has the shard's lock now and then
         while (!done) {
