@@ -57,7 +57,7 @@ WORKLOADS = [
     Workload("blocking", (("seconds", "s"),)),
     Workload("memory", (("pending_bytes", "pending"), ("left_bytes", "left")), steady=True),
     Workload("distinct", (("left_bytes", "left"), ("peak_mib", "peak MiB")), only_ours=True, steady=True),
-    Workload("together", (("cost", "cost"),) + JOBS, only_ours=True),
+    Workload("together", (("cost", "cost"),), only_ours=True),
     Workload("asleep", (("cpu_percent", "CPU %"), ("wakeups_s", "wake-ups/s")), only_ours=True, steady=True),
 ]
 

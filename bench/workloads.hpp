@@ -351,7 +351,8 @@ struct job_of_two {
     }
 };
 
-/// Jobs of one key each, and then as many of two: how many times as long those take.
+/// Jobs of one key each, and then as many of two: how many times as long those take. The times in the output are those
+/// of the second part; its jobs are all that were counted, by each of their keys.
 template <class Peer>
 void run_together(const settings& how, report& result) {
     const auto& what = how.what;

@@ -22,6 +22,8 @@ std::size_t pool_core::cancel(const key_view& key) {
         return 0;
     const auto [s, hash] = place_of(key);
     const auto timed = cancel_timed(s, key, hash);
+    if (is_forked())
+        return timed;
     lane* l = nullptr;
     cut_jobs cut;
     joint_job* killed = nullptr; // for which the key is held, while it waits for others

@@ -176,7 +176,7 @@ struct lane {
 
     /// Shows the slots of all waiting jobs, the oldest first. REQUIRES: the shard's lock and head_lock.
     template <class F>
-    void each_waiting_locked(F f) noexcept;
+    void each_waiting_locked(F f);
 
     /// What the current job has of extras, or null. REQUIRES: head_lock.
     job_extras* current_extras_locked() const noexcept {
@@ -215,7 +215,7 @@ struct lane {
 static_assert(sizeof(lane) == 112);
 
 template <class F>
-void lane::each_waiting_locked(F f) noexcept {
+void lane::each_waiting_locked(F f) {
     chunk* c = head;
     std::uint8_t i = head_index;
     for (auto count = waiting(); count > 0; --count) {

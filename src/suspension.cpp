@@ -167,6 +167,8 @@ bool pool_core::end_job_with_extras(lane& l, worker& by, std::unique_lock<sync::
     job_extras* ended = nullptr;
     bool requeue = false;
     const bool is_held = !end_unless_held_locked(l, by, ended);
+    if (!is_held && ended == nullptr)
+        return true;
     lock.unlock();
     if (is_held) {
         shard& s = shard_of(l);

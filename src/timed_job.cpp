@@ -193,6 +193,8 @@ void pool_core::unlist_locked(shard& s, timed_job& t) noexcept {
 /// Gives up the list's part in it, or a beat's. The callable ends with the last of them, whether there is a handle or
 /// not.
 void pool_core::drop_timed(timed_job& t, bool by_beat) noexcept {
+    if (is_forked())
+        return; // a handler has forked: another thread may have had the lock
     shard& s = shards[t.shard];
     {
         const std::lock_guard lock(s.lock);
@@ -329,7 +331,7 @@ std::pair<std::size_t, std::size_t> pool_core::take_back_timed(shard& s, const k
             discarded += t.repeats ? 0 : 1;
             discard_timed(t, by_stop ? discard_reason::stopped : discard_reason::cancelled);
         }
-    } while (most == 0 && !error);
+    } while (most == 0 && !error && !is_forked());
     if (error)
         std::rethrow_exception(error);
     return {discarded, marked};

@@ -298,6 +298,37 @@ TEST(Fault_allocation, does_not_come_to_a_job_of_two_keys_that_takes_the_memory_
     EXPECT_EQ(ran, 4);
 }
 
+TEST(Fault_allocation, of_the_search_through_jobs_of_several_keys_for_waits_that_never_end) {
+    for (std::uint64_t n = 0;; ++n) {
+        ASSERT_LT(n, 1000U) << "it never ends";
+        SCOPED_TRACE("allocation " + std::to_string(n));
+        int ran = 0;
+        bool threw = false;
+        manual_pool pool;
+        const auto before = failures.load();
+        pool.submit("first", [&] {
+            for (const char* const other : {"x", "y", "z"})
+                pool.submit_together({"a", other}, [&ran] { ++ran; });
+            auto behind = pool.async("a", [&ran] { ++ran; });
+            countdown = n;
+            try {
+                behind.get();
+            } catch (const std::bad_alloc&) {
+                threw = true;
+            }
+            countdown = never;
+        });
+        pool.drain();
+        EXPECT_EQ(ran, 4);
+        const bool failed = failures != before;
+        EXPECT_TRUE(failed || !threw);
+        if (!failed) {
+            EXPECT_GT(n, 0U) << "no allocation to fail";
+            return;
+        }
+    }
+}
+
 TEST(Fault_allocation, leaves_nothing_of_many_jobs_of_two_keys) {
     basic_task_pool<int> pool({.threads = 2});
     const auto first = pool.lane(1);
