@@ -79,7 +79,7 @@ void joint_job::drop_references(std::uint32_t how_many) noexcept {
     const auto places_made = count;
     void* const memory = unmake();
     {
-        const std::lock_guard lock(s.lock);
+        const std::lock_guard shard_lock(s.lock);
         if (s.spare_joints.keep(memory, places_made))
             return;
     }
