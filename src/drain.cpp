@@ -92,9 +92,10 @@ bool pool_core::drain(const key_view& key, const patience& wait) {
     const auto [s, hash] = place_of(key);
     lane* l = nullptr;
     bool needs_thread = true;
+    bool timed = false;
     {
         const std::lock_guard lock(s.lock);
-        const bool timed = has_timed_locked(s, key, hash);
+        timed = has_timed_locked(s, key, hash);
         l = timed ? &s.table.find_or_make_locked(key, hash) : s.table.find_locked(key, hash);
         if (l == nullptr || (l->state == lane_state::idle && !timed))
             return true;
@@ -104,13 +105,13 @@ bool pool_core::drain(const key_view& key, const patience& wait) {
         ++l->pins;
     }
     const unpin_at_end unpins{*this, *l};
-    const wait_graph::target lane_of_it{.for_lane = l, .in = this, .needs_thread = needs_thread};
+    wait_graph::target lane_of_it{.for_lane = l, .in = this, .for_timed = timed, .needs_thread = needs_thread};
     const auto look = [&, &s = s, hash = hash] {
         const std::lock_guard lock(s.lock);
-        if (l->state == lane_state::idle && !has_timed_locked(s, key, hash))
-            return true;
-        s.idle_wanted = true;
-        return false;
+        lane_of_it.for_timed = has_timed_locked(s, key, hash);
+        const bool is_quiet = l->state == lane_state::idle && !lane_of_it.for_timed;
+        s.idle_wanted |= !is_quiet;
+        return is_quiet;
     };
     const bool has_deadline = wait.kind == patience::until_deadline;
     // What is submitted meanwhile may be a job of this key and of the waiting job's: now and then it asks again.

@@ -127,7 +127,7 @@ bool wait_graph::can_end(const target& what) const {
         return false;
     if (what.for_lane != nullptr) {
         const auto lanes = lanes_before(what);
-        return std::all_of(lanes.begin(), lanes.end(), is_free);
+        return std::all_of(lanes.begin(), lanes.end(), is_free) && (!what.for_timed || can_end({.room_in = what.in}));
     }
     if (what.for_pool != nullptr)
         return none_is_stuck(what.for_pool);

@@ -82,6 +82,7 @@ class wait_graph {
         const lane* for_lane = nullptr;      // room in a lane, its drain, a future of a job in it
         bool for_room = false;               // ... room in it
         const pool_core* in = nullptr;       // ... the lane's pool
+        bool for_timed = false;              // ... and what its key has for later, which needs room in the pool
         const pool_core* for_pool = nullptr; // the drain or stop of another pool
         const pool_core* room_in = nullptr;  // room in the pool
         const future_core* future = nullptr; // with for_lane: which one

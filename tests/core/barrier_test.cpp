@@ -1037,6 +1037,30 @@ TEST(Barrier_manual, keeps_the_order_under_every_seed) {
 
 // --- Many ------------------------------------------------------------------------------------------------------------
 
+TEST(Barrier, does_not_wait_for_a_drain_of_a_key_whose_timed_job_finds_no_room_behind_it) {
+    std::atomic<int> discarded = 0;
+    std::atomic<int> ran = 0;
+    std::latch begun(1);
+    std::latch gate(1);
+    task_pool pool({.threads = 2, .pool_capacity = 2, .on_discard = [&](const discard& job) {
+                        EXPECT_EQ(job.reason, discard_reason::would_deadlock);
+                        ++discarded;
+                    }});
+    pool.submit("a", [&] {
+        begun.count_down();
+        gate.wait();
+        pool.drain("timed");
+    });
+    begun.wait();
+    pool.submit_barrier([&ran] { ran += 100; });
+    pool.submit("b", [&ran] { ++ran; }); // now the pool is full
+    const auto timed = pool.submit_after(0ms, "timed", [&ran] { ++ran; });
+    gate.count_down();
+    pool.drain();
+    EXPECT_EQ(discarded, 1);
+    EXPECT_EQ(ran, 2);
+}
+
 TEST(Barrier, stress) {
     // Producers number their jobs by the barriers that they have submitted; each era's jobs end before its barrier.
     constexpr int producers = 4;
