@@ -315,24 +315,20 @@ bool is_behind_barrier_locked(const pool_core& core, const lane& of, const futur
     const shard& s = core.shards[l.shard];
     const std::lock_guard lock(l.head_lock);
     auto number = static_cast<std::uint32_t>(l.taken.load(std::memory_order_relaxed)); // under the lane's lock
-    const bool is_counted = job.number() != 0; // else a coroutine that lends its key, or still to be submitted
-    if (is_counted && static_cast<std::int32_t>(job.number() - number) <= 0)
-        return false; // it has begun
-    bool waits = false;
-    bool found = false;
+    if (job.number() == 0 && !job.comes_again())
+        return true; // it is still to be submitted
+    if (!job.comes_again() && static_cast<std::int32_t>(job.number() - number) <= 0)
+        return false;   // it has begun
+    bool found = false; // it has been taken, to be run or to be discarded
     l.each_waiting_locked([&](job_slot& slot) {
         ++number;
-        if (is_counted ? number == job.number() : is_coroutine_of(slot, job)) {
-            waits = true;
+        if (job.comes_again() ? is_coroutine_of(slot, job) : number == job.number())
             found = later(slot.era, s.open_era);
-        }
     });
-    if (waits || is_counted)
-        return found;
     for (const job_extras* e = l.extras; e != nullptr; e = e->next)
         if (e->is_coroutine() && &static_cast<const coroutine_job*>(e)->result == &job)
-            return e->detached; // it goes on after the barrier
-    return true;
+            found |= e->detached && !e->queued; // it goes on after the barrier
+    return found;
 }
 
 } // namespace taskpool::detail

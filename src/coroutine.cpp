@@ -28,7 +28,7 @@ void enter_lane(coroutine_job& c, const running_job& job) noexcept {
         c.cancelled.store(l.cancelled.load(std::memory_order_relaxed), std::memory_order_relaxed);
     } else if (c.detached) {
         l.unlink_locked(c);
-        c.detached = false;
+        c.detached = c.queued = false;
         l.cancelled.store(c.cancelled.load(std::memory_order_relaxed), std::memory_order_relaxed);
     } else {
         return; // it has held the lane
@@ -118,7 +118,9 @@ submit_result submit_coroutine(pool_core& core, const key_view& key, coroutine_j
                 auto& s = static_cast<source&>(self);
                 new (storage) coroutine_job*(&s.job);
                 s.job.result.set_place(s.core, *s.accepted_in);
-                if (!s.job.interleaves) // else it will be in the queue again, who knows where
+                if (s.job.interleaves)
+                    s.job.result.set_comes_again();
+                else
                     s.job.result.set_number();
             };
         }

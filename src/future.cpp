@@ -24,6 +24,7 @@ struct future_core::parts {
     sync::atomic<std::uint32_t> references;
     sync::atomic<std::uint32_t> number;
     sync::spin_lock lock;
+    bool comes_again = false; // constant from its submission on
     // Under lock:
     bool ready = false;
     future_waiter* waiters = nullptr;
@@ -53,6 +54,8 @@ void future_core::drop() noexcept {
 void future_core::set_number() noexcept {
     own().number.store(lane_->pushed.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
 }
+void future_core::set_comes_again() noexcept { own().comes_again = true; }
+bool future_core::comes_again() const noexcept { return own().comes_again; }
 std::uint32_t future_core::number() const noexcept { return own().number.load(std::memory_order_relaxed); }
 
 bool future_core::is_wanted() const noexcept {

@@ -58,6 +58,7 @@ struct job_extras {
     // ---
     bool detached = false;   // it is suspended so (also under the shard's lock)
     bool resumes = false;    // its coroutine can go on, and nobody has taken it up yet
+    bool queued = false;     // ... or has its place in the lane's queue, for as long as it is detached
     bool counts = true;      // its end is that of a job
     std::uint32_t holds = 0; // a coroutine holds its lane until it is done
     job_extras* next = nullptr;

@@ -243,6 +243,7 @@ bool pool_core::resume_locked(shard& s, lane& l, job_extras& e) noexcept {
         return false;
     }
     e.resumes = false;
+    e.queued = true;
     return l.state == lane_state::lingering && l.become_active_locked();
 }
 

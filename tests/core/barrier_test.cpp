@@ -924,6 +924,32 @@ TEST(Barrier_deadlock, a_wait_for_a_coroutine_that_may_lend_its_key_is_none_whil
     EXPECT_TRUE(ran);
 }
 
+TEST(Barrier_deadlock, a_wait_for_a_coroutine_that_has_its_place_before_the_barrier_is_none) {
+    gate of_what;
+    gate leave;
+    gate waits;
+    telling t;
+    const opener opens_what(of_what);
+    const opener opens(leave);
+    auto& pool = t.pool;
+    std::atomic<bool> ran = false;
+    auto what = pool.async("what", [&] { of_what.wait(); });
+    auto slow = pool.spawn(
+        "slow", [](future<void> until) -> task<int> { co_return (co_await std::move(until), 1); }(std::move(what)),
+        {.while_suspended = suspension::interleave});
+    occupy(pool, "slow", leave); // which runs while the coroutine is suspended
+    of_what.open();
+    pool.drain("what"); // and now it has its place
+    auto result = pool.async("key", [&] { return (waits.open(), slow.get()); });
+    waits.wait();
+    pool.submit_barrier([&] { ran = true; });
+    EXPECT_TRUE(for_a_while([&] { return !ran && t.reasons.size() == 0; }, 60ms));
+    leave.open();
+    EXPECT_EQ(result.get(), 1);
+    pool.drain();
+    EXPECT_TRUE(ran);
+}
+
 TEST(Barrier_deadlock, a_job_that_waits_for_room_which_has_come_holds_nothing_up) {
     // The worker tells of room in the pool now and then, and the keeper once a tick; another job waits meanwhile.
     for (int round = 0; round < 20; ++round) {

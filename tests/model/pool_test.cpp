@@ -384,6 +384,22 @@ TEST(Pool, a_barrier_is_between_what_comes_before_and_after_it) {
     });
 }
 
+TEST(Pool, a_barrier_finds_a_coroutine_that_is_about_to_run) {
+    // A job waits for it: the barrier is not discarded as one that could never run.
+    expect_all_pass(pool_bounds{.keeper_runs = true}, [] {
+        checked<int> ran(0);
+        {
+            task_pool pool({.threads = 2, .max_threads = 2});
+            auto one =
+                pool.spawn("a", []() -> task<int> { co_return 1; }(), {.while_suspended = suspension::interleave});
+            pool.submit("b", [&] { ran.set(one.get()); });
+            pool.submit_barrier([&] { ran.set(ran.get() + 1); });
+            pool.drain();
+            require(ran.get() == 2, "both ran");
+        }
+    });
+}
+
 TEST(Pool, a_job_is_replaced_while_it_comes_to_its_turn) {
     expect_all_pass(pool_bounds{.stale_reads = 1}, [] {
         key_state a;

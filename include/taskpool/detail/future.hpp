@@ -59,6 +59,10 @@ class TASKPOOL_EXPORT future_core {
     }
     /// The job will be the next one of its lane. REQUIRES: called where job_source::store is.
     void set_number() noexcept;
+    /// The job is a coroutine that lends its key: it has no number, as it will be in its lane's queue again, who knows
+    /// where. REQUIRES: as set_number().
+    void set_comes_again() noexcept;
+    bool comes_again() const noexcept;
     /// Which job of its lane it is, as set; 0 while it has not been submitted.
     std::uint32_t number() const noexcept;
     bool is_counted() const noexcept { return dispose_ != nullptr; }
