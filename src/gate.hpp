@@ -83,6 +83,20 @@ class pool_gate {
         return free_locked(taken);
     }
 
+    /// Whether there is room, budgets of shards included; that of jobs whose taking happened before this. A yes may
+    /// come too late. `taken` as for grant().
+    template <class Shards, class Taken>
+    bool has_room(const Shards& shards, Taken&& taken) const noexcept {
+        const std::lock_guard lock(mutex_);
+        std::uint64_t used = granted_;
+        for (auto& s : shards) {
+            const std::lock_guard shard_lock(s.lock);
+            used -= s.budget;
+        }
+        const auto still_used = static_cast<std::int64_t>(used - taken()); // of budgets spent meanwhile, too: below 0
+        return still_used < static_cast<std::int64_t>(capacity_);
+    }
+
   private:
     template <class Shards>
     void take_back_locked(Shards& shards) noexcept {
@@ -103,7 +117,7 @@ class pool_gate {
 
     const std::uint64_t capacity_;
     const std::uint64_t largest_share_;
-    sync::mutex mutex_;
+    mutable sync::mutex mutex_;
     // Under mutex_:
     std::uint64_t granted_ = 0;
     bool shut_ = false;

@@ -212,6 +212,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
 
     /// Jobs that workers have taken, discarded ones included. Not ahead of the truth.
     std::uint64_t taken_by_workers() const noexcept;
+    bool has_room() const noexcept;
 
     /// Who called fork() must not touch what other threads may have held.
     bool is_forked() const noexcept {

@@ -127,8 +127,8 @@ bool worker::serve_beside(lane& l, job_slot& job) noexcept {
         return false;
     const auto number = l.take_locked(job);
     const bool lane_wanted = l.has_room_to_tell_locked(core.settings.lane_capacity);
+    taken.add(); // see worker::next
     l.head_lock.unlock();
-    taken.add();
     // relaxed: see tell_submitters.
     if (const bool pool_wanted = core.pool_room_wanted.load(std::memory_order_relaxed); lane_wanted || pool_wanted)
         tell_submitters(l, lane_wanted, pool_wanted);

@@ -132,7 +132,6 @@ bool wait_graph::can_end(const target& what) const {
     if (what.for_pool != nullptr)
         return none_is_stuck(what.for_pool);
     const bool all_behind_are_held_up = held_up(what.room_in);
-    auto waiting = static_cast<std::size_t>(what.room_in->barrier->own.waiting()); // in all
     bool any_waits = false;
     std::optional<all_shards_lock> all;
     if (what.room_in->has_joint_jobs())
@@ -151,7 +150,6 @@ bool wait_graph::can_end(const target& what) const {
                     has_detached = e->detached && e->is_coroutine();
                 if (l->waiting() == 0 && !has_detached) // a detached coroutine has its place in the pool, too
                     continue;
-                waiting += l->waiting() + (has_detached ? 1U : 0U);
                 const job_slot* const front = l->front_locked();
                 is_behind = all_behind_are_held_up && front != nullptr && later(front->era, s.open_era);
                 next = static_cast<std::uint32_t>(l->taken.load(std::memory_order_relaxed)) + 1; // under head_lock
@@ -165,8 +163,9 @@ bool wait_graph::can_end(const target& what) const {
                 return true;
         }
     }
-    // There may be room by now.
-    return all_behind_are_held_up ? waiting < what.room_in->settings.pool_capacity : !any_waits;
+    all.reset();
+    const bool only_barriers_wait = !any_waits && !all_behind_are_held_up; // and will make room
+    return only_barriers_wait || what.room_in->has_room();                 // which may have come by now
 }
 
 /// Whether what is waited for has come already, though the waiting job may not have woken up yet; or nobody has to wait

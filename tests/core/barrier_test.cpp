@@ -986,6 +986,63 @@ TEST(Barrier_deadlock, a_job_that_waits_for_room_which_has_come_holds_nothing_up
     }
 }
 
+TEST(Barrier_deadlock, room_that_has_come_is_counted_in_jobs_of_several_keys) {
+    for (int round = 0; round < 20; ++round) {
+        gate busy;
+        gate slow;
+        gate begins;
+        telling t({.pool_capacity = 6});
+        const opener opens_busy(busy);
+        const opener opens_slow(slow);
+        const opener opens_begins(begins);
+        auto& pool = t.pool;
+        std::atomic<bool> ran = false;
+        occupy(pool, "busy", busy);
+        auto of_slow = pool.async("slow", [&] { slow.wait(); });
+        pool.submit("key", [&] {
+            begins.wait();
+            EXPECT_TRUE(pool.submit("other", [] {})); // waits for room
+        });
+        EXPECT_TRUE(eventually([&] { return pool.stats().running == 3; }));
+        pool.submit("busy", [&] { of_slow.get(); }); // makes room, and has the barrier doubted
+        pool.submit_barrier([&] { ran = true; });
+        for (int i = 0; i < 4; ++i)
+            EXPECT_TRUE(pool.submit_together({"behind", "too"}, [] {}));
+        begins.open();
+        EXPECT_TRUE(eventually([&] { return pool.stats().blocked_threads >= 1; }));
+        busy.open();
+        EXPECT_TRUE(eventually([&] { return pool.stats().running == 2 || t.reasons.size() > 0; }));
+        slow.open();
+        pool.drain();
+        EXPECT_TRUE(ran);
+        EXPECT_EQ(t.reasons.size(), 0U);
+    }
+}
+
+TEST(Barrier_deadlock, each_coroutine_that_lends_its_key_takes_room) {
+    gate begins;
+    telling t({.pool_capacity = 5});
+    const opener opens(begins);
+    auto& pool = t.pool;
+    pool.submit("key", [&] {
+        begins.wait();
+        EXPECT_TRUE(pool.submit("other", [] {})); // there is none for it
+    });
+    for (int i = 0; i < 2; ++i)
+        pool.spawn("slow", []() -> task<void> { co_await sleep_for(1h); }(),
+                   {.while_suspended = suspension::interleave});
+    pool.async("slow", [] {}).get(); // both sleep
+    pool.submit_barrier([] { ADD_FAILURE(); });
+    pool.submit("slow", [] {});
+    pool.submit("behind", [] {});
+    begins.open();
+    EXPECT_TRUE(eventually([&] { return t.reasons.size() == 1; }));
+    pool.drain("key");
+    pool.cancel("slow");
+    pool.drain();
+    EXPECT_EQ(t.reasons.size(), 1U);
+}
+
 // --- At the edges ----------------------------------------------------------------------------------------------------
 
 TEST(Barrier, is_not_among_the_oldest_keys) {
