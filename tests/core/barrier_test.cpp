@@ -1021,6 +1021,7 @@ TEST(Barrier_deadlock, room_that_has_come_is_counted_in_jobs_of_several_keys) {
 
 TEST(Barrier_deadlock, each_coroutine_that_lends_its_key_takes_room) {
     gate begins;
+    gate ran;
     telling t({.pool_capacity = 5});
     const opener opens(begins);
     auto& pool = t.pool;
@@ -1033,10 +1034,11 @@ TEST(Barrier_deadlock, each_coroutine_that_lends_its_key_takes_room) {
                    {.while_suspended = suspension::interleave});
     pool.async("slow", [] {}).get(); // both sleep
     pool.submit_barrier([] { ADD_FAILURE(); });
-    pool.submit("slow", [] {});
+    pool.submit("slow", [&] { ran.open(); });
     pool.submit("behind", [] {});
     begins.open();
     EXPECT_TRUE(eventually([&] { return t.reasons.size() == 1; }));
+    ran.wait();
     pool.drain("key");
     pool.cancel("slow");
     pool.drain();
