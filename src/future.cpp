@@ -54,9 +54,10 @@ void future_core::drop() noexcept {
 void future_core::set_number() noexcept {
     own().number.store(lane_->pushed.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
 }
+std::uint32_t future_core::number() const noexcept { return own().number.load(std::memory_order_relaxed); }
+
 void future_core::set_comes_again() noexcept { own().comes_again = true; }
 bool future_core::comes_again() const noexcept { return own().comes_again; }
-std::uint32_t future_core::number() const noexcept { return own().number.load(std::memory_order_relaxed); }
 
 bool future_core::is_wanted() const noexcept {
     // relaxed: a future that is dropped at this moment may or may not be counted.
