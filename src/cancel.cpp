@@ -58,7 +58,7 @@ void pool_core::discard_all(lane& l, cut_jobs& cut, discard_reason why) noexcept
     job_slot job;
     while (cut.next(job)) {
         if (job.on_stop == resumption)
-            resume(**std::launder(reinterpret_cast<coroutine_job**>(job.storage))); // it has begun: it goes on
+            resume(coroutine_in(job)); // it has begun: it goes on
         else
             discard_job(l, job, why);
     }

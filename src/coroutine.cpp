@@ -92,9 +92,10 @@ void make_resumption(job_slot& slot, job_extras& e, tick now) noexcept {
     new (slot.storage) coroutine_job*(static_cast<coroutine_job*>(&e));
 }
 
+coroutine_job& coroutine_in(job_slot& slot) noexcept { return *pointer_in(slot.storage); }
+
 bool is_coroutine_of(job_slot& slot, const future_core& result) noexcept {
-    return slot.ops == &coroutine_ops &&
-           &(*std::launder(reinterpret_cast<coroutine_job**>(slot.storage)))->result == &result;
+    return slot.ops == &coroutine_ops && &coroutine_in(slot).result == &result;
 }
 
 void coroutine_job::discard() noexcept {

@@ -54,6 +54,9 @@ extern const job_ops coroutine_ops;
 /// Fills a slot with what goes on with a coroutine. REQUIRES: `e` is a coroutine's.
 void make_resumption(job_slot& slot, job_extras& e, tick now) noexcept;
 
+/// REQUIRES: the slot's job is a coroutine.
+coroutine_job& coroutine_in(job_slot& slot) noexcept;
+
 /// Whether the slot's job is the coroutine with this result.
 bool is_coroutine_of(job_slot& slot, const future_core& result) noexcept;
 

@@ -94,7 +94,7 @@ class pool_gate {
             used -= s.budget;
         }
         const auto still_used = static_cast<std::int64_t>(used - taken()); // of budgets spent meanwhile, too: below 0
-        return still_used < static_cast<std::int64_t>(capacity_);
+        return still_used < 0 || static_cast<std::uint64_t>(still_used) < capacity_;
     }
 
   private:

@@ -64,6 +64,7 @@ cut_jobs pool_core::cut_waiting_locked(shard& s, lane& l) noexcept {
             place_in(slot).kills = kill(place_in(slot));
             uncounted += place_in(slot).kills ? 0U : 1U;
         } else if (slot.on_stop == resumption) {
+            coroutine_in(slot).queued = false; // until it is there again (discard_all)
             ++uncounted;
         }
     });

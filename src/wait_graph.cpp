@@ -82,7 +82,8 @@ bool wait_graph::chain_ends(const target& what) const {
     for (std::size_t links = 0; links <= waits_.size(); ++links) {
         if (is_over(*t))
             return true;
-        if (t->for_lane == nullptr || (t->in != nullptr && (t->in->has_joint_jobs() || t->in->has_barriers())) ||
+        if (t->for_lane == nullptr || t->for_timed ||
+            (t->in != nullptr && (t->in->has_joint_jobs() || t->in->has_barriers())) ||
             (t->future != nullptr && !each_before(*t->future, [](auto&) { return false; })))
             return false;
         if (beside_.contains(t->for_lane))
@@ -151,7 +152,7 @@ bool wait_graph::can_end(const target& what) const {
                 if (l->waiting() == 0 && !has_detached) // a detached coroutine has its place in the pool, too
                     continue;
                 const job_slot* const front = l->front_locked();
-                is_behind = all_behind_are_held_up && front != nullptr && later(front->era, s.open_era);
+                is_behind = all_behind_are_held_up && (front == nullptr || later(front->era, s.open_era));
                 next = static_cast<std::uint32_t>(l->taken.load(std::memory_order_relaxed)) + 1; // under head_lock
             }
             any_waits = true;

@@ -1019,6 +1019,27 @@ TEST(Barrier_deadlock, room_that_has_come_is_counted_in_jobs_of_several_keys) {
     }
 }
 
+TEST(Barrier_deadlock, a_coroutine_that_lends_its_key_makes_no_room_before_the_barrier) {
+    gate begins;
+    telling t({.pool_capacity = 3});
+    const opener opens(begins);
+    auto& pool = t.pool;
+    pool.submit("key", [&] {
+        begins.wait();
+        EXPECT_TRUE(pool.submit("other", [] {})); // there is none for it
+    });
+    pool.spawn("slow", []() -> task<void> { co_await sleep_for(1h); }(), {.while_suspended = suspension::interleave});
+    pool.async("slow", [] {}).get(); // it sleeps
+    pool.submit_barrier([] { ADD_FAILURE(); });
+    pool.submit("behind", [] {});
+    begins.open();
+    EXPECT_TRUE(eventually([&] { return t.reasons.size() == 1; }));
+    pool.drain("key");
+    pool.cancel("slow");
+    pool.drain();
+    EXPECT_EQ(t.reasons.size(), 1U);
+}
+
 TEST(Barrier_deadlock, each_coroutine_that_lends_its_key_takes_room) {
     gate begins;
     gate ran;

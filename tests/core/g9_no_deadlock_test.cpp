@@ -520,6 +520,22 @@ TEST(G9_no_deadlock, a_drain_of_a_pool_whose_waits_can_all_end_is_not_refused) {
     }
 }
 
+TEST(G9_no_deadlock, a_job_drains_a_key_whose_timed_job_finds_no_room_behind_it) {
+    gate begins;
+    task_pool pool({.threads = 2, .pool_capacity = 1});
+    const opener opens(begins);
+    auto drained = pool.async("a", [&] {
+        begins.wait();
+        pool.drain("k");
+    });
+    EXPECT_TRUE(eventually([&] { return pool.stats().running == 1; }));
+    pool.submit_after(1ms, "k", [] {});
+    pool.submit("a", [] {}); // the room
+    begins.open();
+    EXPECT_THROW(drained.get(), deadlock_error);
+    pool.drain();
+}
+
 // I-GRAPH-1
 TEST(G9_no_deadlock, submits_among_many_keys_with_tiny_lanes_never_hang) {
     // Each job submits to random keys, blocking when they are full: cycles of all lengths come up, and each is refused.
