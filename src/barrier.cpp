@@ -314,20 +314,20 @@ bool is_behind_barrier_locked(const pool_core& core, const lane& of, const futur
         return true;
     const shard& s = core.shards[l.shard];
     const std::lock_guard lock(l.head_lock);
+    bool found = false; // what is not in the queue has been taken, to be run or to be discarded
+    if (job.comes_again()) {
+        l.each_waiting_locked(
+            [&](job_slot& slot) { found |= is_coroutine_of(slot, job) && later(slot.era, s.open_era); });
+        for (const job_extras* e = l.extras; e != nullptr; e = e->next)
+            if (e->is_coroutine() && &static_cast<const coroutine_job*>(e)->result == &job)
+                found |= e->detached && !e->queued; // it goes on after the barrier
+        return found;
+    }
+    if (job.number() == 0)
+        return true;                                                                   // it is still to be submitted
     auto number = static_cast<std::uint32_t>(l.taken.load(std::memory_order_relaxed)); // under the lane's lock
-    if (job.number() == 0 && !job.comes_again())
-        return true; // it is still to be submitted
-    if (!job.comes_again() && static_cast<std::int32_t>(job.number() - number) <= 0)
-        return false;   // it has begun
-    bool found = false; // it has been taken, to be run or to be discarded
-    l.each_waiting_locked([&](job_slot& slot) {
-        ++number;
-        if (job.comes_again() ? is_coroutine_of(slot, job) : number == job.number())
-            found = later(slot.era, s.open_era);
-    });
-    for (const job_extras* e = l.extras; e != nullptr; e = e->next)
-        if (e->is_coroutine() && &static_cast<const coroutine_job*>(e)->result == &job)
-            found |= e->detached && !e->queued; // it goes on after the barrier
+    l.each_waiting_locked(
+        [&](const job_slot& slot) { found |= ++number == job.number() && later(slot.era, s.open_era); });
     return found;
 }
 

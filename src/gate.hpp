@@ -83,8 +83,8 @@ class pool_gate {
         return free_locked(taken);
     }
 
-    /// Whether there is room, budgets of shards included; that of jobs whose taking happened before this. A yes may
-    /// come too late. `taken` as for grant().
+    /// Whether there is room, budgets of shards included, and that of all jobs whose taking happened before this. A yes
+    /// may be of room that is spent by now. `taken` as for grant().
     template <class Shards, class Taken>
     bool has_room(const Shards& shards, Taken&& taken) const noexcept {
         const std::lock_guard lock(mutex_);

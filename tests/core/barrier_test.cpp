@@ -1019,43 +1019,27 @@ TEST(Barrier_deadlock, room_that_has_come_is_counted_in_jobs_of_several_keys) {
     }
 }
 
-TEST(Barrier_deadlock, a_coroutine_that_lends_its_key_makes_no_room_before_the_barrier) {
-    gate begins;
-    telling t({.pool_capacity = 3});
-    const opener opens(begins);
-    auto& pool = t.pool;
-    pool.submit("key", [&] {
-        begins.wait();
-        EXPECT_TRUE(pool.submit("other", [] {})); // there is none for it
-    });
-    pool.spawn("slow", []() -> task<void> { co_await sleep_for(1h); }(), {.while_suspended = suspension::interleave});
-    pool.async("slow", [] {}).get(); // it sleeps
-    pool.submit_barrier([] { ADD_FAILURE(); });
-    pool.submit("behind", [] {});
-    begins.open();
-    EXPECT_TRUE(eventually([&] { return t.reasons.size() == 1; }));
-    pool.drain("key");
-    pool.cancel("slow");
-    pool.drain();
-    EXPECT_EQ(t.reasons.size(), 1U);
-}
-
-TEST(Barrier_deadlock, each_coroutine_that_lends_its_key_takes_room) {
+/// A job before a barrier finds no room in a pool that is filled by coroutines which lend their key, by the barrier,
+/// and by a job behind it; `of_their_key`: by one more, of the coroutines' key. Then the barrier is discarded.
+void no_room_beside_coroutines(std::size_t coroutines, bool of_their_key) {
     gate begins;
     gate ran;
-    telling t({.pool_capacity = 5});
+    telling t({.pool_capacity = coroutines + (of_their_key ? 3U : 2U)});
     const opener opens(begins);
     auto& pool = t.pool;
     pool.submit("key", [&] {
         begins.wait();
         EXPECT_TRUE(pool.submit("other", [] {})); // there is none for it
     });
-    for (int i = 0; i < 2; ++i)
+    for (std::size_t i = 0; i < coroutines; ++i)
         pool.spawn("slow", []() -> task<void> { co_await sleep_for(1h); }(),
                    {.while_suspended = suspension::interleave});
-    pool.async("slow", [] {}).get(); // both sleep
+    pool.async("slow", [] {}).get(); // they sleep
     pool.submit_barrier([] { ADD_FAILURE(); });
-    pool.submit("slow", [&] { ran.open(); });
+    if (of_their_key)
+        pool.submit("slow", [&] { ran.open(); });
+    else
+        ran.open();
     pool.submit("behind", [] {});
     begins.open();
     EXPECT_TRUE(eventually([&] { return t.reasons.size() == 1; }));
@@ -1065,6 +1049,12 @@ TEST(Barrier_deadlock, each_coroutine_that_lends_its_key_takes_room) {
     pool.drain();
     EXPECT_EQ(t.reasons.size(), 1U);
 }
+
+TEST(Barrier_deadlock, a_coroutine_that_lends_its_key_makes_no_room_before_the_barrier) {
+    no_room_beside_coroutines(1, false);
+}
+
+TEST(Barrier_deadlock, each_coroutine_that_lends_its_key_takes_room) { no_room_beside_coroutines(2, true); }
 
 // --- At the edges ----------------------------------------------------------------------------------------------------
 
