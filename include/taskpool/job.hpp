@@ -52,7 +52,7 @@ class TASKPOOL_EXPORT held {
     /// Whether the pool is stopping or the key was cancelled. REQUIRES: not empty.
     bool stop_requested() const noexcept;
 
-    /// Tells of the same, at once. REQUIRES: not empty. Throws std::bad_alloc on its first use for this job.
+    /// Tells of the same, with callbacks; see basic_job_context::stop_token(). REQUIRES: not empty.
     std::stop_token stop_token() const;
 
   private:
@@ -75,7 +75,9 @@ class basic_job_context {
     /// Whether the pool is stopping or the key was cancelled while this job ran. Two loads: fit for a loop.
     bool stop_requested() const noexcept { return detail::stop_requested(job_); }
 
-    /// Tells of the same, with callbacks. Throws std::bad_alloc on its first use for this job.
+    /// Tells of the same, with callbacks, which stop() and cancel() call before they return. They tell stop_requested()
+    /// first, so a token that was taken before may follow a moment later. Throws std::bad_alloc on its first use for
+    /// this job.
     std::stop_token stop_token() const { return detail::stop_token(job_); }
 
     /// The key. The reference is valid until the key has no work, so beyond the call while the key is held.

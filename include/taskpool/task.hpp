@@ -111,7 +111,7 @@ class coroutine_context {
     /// Whether the pool is stopping or the key was cancelled since this coroutine began.
     bool stop_requested() const noexcept { return detail::stop_requested(*job_); }
 
-    /// Tells of the same, at once, with callbacks. Throws std::bad_alloc on its first use for this coroutine.
+    /// Tells of the same, with callbacks; see basic_job_context::stop_token().
     std::stop_token stop_token() const { return detail::stop_token(*job_); }
 
     /// The key. REQUIRES: `Key` is the pool's.
