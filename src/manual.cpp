@@ -17,6 +17,7 @@
 
 #include <taskpool/testing.hpp>
 
+#include "barrier.hpp"
 #include "pool_core.hpp"
 
 namespace taskpool::detail {
@@ -80,7 +81,9 @@ bool manual_driver::step(const lane* wanted) {
     const outside_jobs here;
     settle();
     const lane* const first = level_ > 0 ? wanted : nullptr;
-    for (lane* l = nullptr; (l = take(first)) != nullptr;) {
+    lane* l = nullptr;
+    const auto find = [&] { return (l = take(first)) != nullptr; };
+    while (find() || (doubt() && find())) {
         ++level_;
         core_.workers_at.add_working(1);
         const bool ran = w.serve_once(*l, l == first);
@@ -134,6 +137,20 @@ void manual_driver::settle() noexcept {
     settling_ = false;
     if (level_ == 0)
         end_abandoned();
+}
+
+/// Nothing is ready: what waits for what comes after it never will be, and is discarded. Whether something is ready
+/// now.
+bool manual_driver::doubt() noexcept {
+    if (settling_)
+        return false;
+    settling_ = true;
+    for (bool discarded = true; discarded && !core_.any_ready();)
+        discarded = core_.barrier->conduct(true) || core_.doubt_joint_jobs(true);
+    settling_ = false;
+    if (level_ == 0)
+        end_abandoned();
+    return core_.any_ready();
 }
 
 /// Ends a pool that was destroyed by one of its own jobs, or by what a discarded one destroyed. REQUIRES: no job runs;

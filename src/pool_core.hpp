@@ -19,7 +19,7 @@
 // Order of locks: lifecycle_, the barriers', the wait graph's, gate, shards' in their order, one lane's head, that of
 // one beside it, a job's of several keys. None is held while a handler, a job or a job's destructor runs. A ready
 // queue's, the room's, the timers', parking's and quiet_'s are taken last, and nothing under them; so is
-// companions_mutex_.
+// companions_mutex_, and workers_mutex_ but for parking's.
 #pragma once
 
 #include <chrono>
@@ -286,7 +286,7 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     bool hold_at_once_locked(shard& s, lane& l, job_slot& front) noexcept;
     turn come_locked(shard& s, lane& l, job_slot& front) noexcept;
     bool release_place(joint_place& place) noexcept;
-    void doubt_joint_jobs() noexcept;
+    bool doubt_joint_jobs(bool nothing_runs = false) noexcept;
     struct joint_target;
     attempt place_locked(std::span<joint_target> targets, job_source& job, const job_options& how, tick age,
                          lane*& full, shard*& poor);

@@ -277,16 +277,18 @@ void pool_core::discard_joint(const lane& l, joint_job& killed, discard_reason w
 }
 
 /// For the keeper: discards a job of several keys that has come before what a coroutine waits for and waits for that.
-void pool_core::doubt_joint_jobs() noexcept {
-    if (manual || !has_joint_jobs() || clock.now() - joint_jobs_doubted_ < ticks_between_doubts)
-        return;
-    joint_jobs_doubted_ = clock.now();
+/// Whether there was one. It is looked for now and then, and where `nothing_runs`.
+bool pool_core::doubt_joint_jobs(bool nothing_runs) noexcept {
+    if (!has_joint_jobs() || !(nothing_runs || (!manual && clock.now() - joint_jobs_doubted_ >= ticks_between_doubts)))
+        return false;
+    joint_jobs_doubted_ = manual ? 0 : clock.now();
     joint_job* const killed = wait_graph::instance().kill_what_stops_coroutines(*this);
     if (killed == nullptr)
-        return;
+        return false;
     const lane& l = *killed->places().front().in; // pinned until the end
     tell_of_room(shard_of(l), 1);
     discard_joint(l, *killed, discard_reason::would_deadlock);
+    return true;
 }
 
 // --- Submitting ------------------------------------------------------------------------------------------------------

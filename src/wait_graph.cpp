@@ -111,6 +111,15 @@ void wait_graph::find_stuck() {
     }
 }
 
+static std::uint64_t accepted_by(const pool_core& pool) noexcept {
+    std::uint64_t accepted = 0;
+    for (auto& s : pool.shards) {
+        const std::lock_guard lock(s.lock);
+        accepted += s.accepted;
+    }
+    return accepted;
+}
+
 /// Whether a wait can end if all that are not marked as stuck do.
 bool wait_graph::can_end(const target& what) const {
     if (is_over(what))
@@ -133,6 +142,7 @@ bool wait_graph::can_end(const target& what) const {
     if (what.for_pool != nullptr)
         return none_is_stuck(what.for_pool);
     const bool all_behind_are_held_up = held_up(what.room_in);
+    const auto accepted = accepted_by(*what.room_in);
     bool any_waits = false;
     std::optional<all_shards_lock> all;
     if (what.room_in->has_joint_jobs())
@@ -166,14 +176,18 @@ bool wait_graph::can_end(const target& what) const {
     }
     all.reset();
     const bool only_barriers_wait = !any_waits && !all_behind_are_held_up; // and will make room
-    return only_barriers_wait || what.room_in->has_room();                 // which may have come by now
+    // Room may have come since the look, and may have been given to a job that it did not see.
+    return only_barriers_wait || is_over(what) || accepted_by(*what.room_in) != accepted;
 }
 
 /// Whether what is waited for has come already, though the waiting job may not have woken up yet; or nobody has to wait
 /// for that job.
 bool wait_graph::is_over(const target& what) noexcept {
-    return (what.by != nullptr && !keeps_lane(*what.by)) || (what.future != nullptr && what.future->is_ready()) ||
-           (what.for_room && what.for_lane->waiting() < what.in->settings.lane_capacity);
+    if (what.room_in != nullptr)
+        return what.room_in->is_stopping() || what.room_in->has_room();
+    if (what.for_room)
+        return what.in->is_stopping() || what.for_lane->waiting() < what.in->settings.lane_capacity;
+    return (what.by != nullptr && !keeps_lane(*what.by)) || (what.future != nullptr && what.future->is_ready());
 }
 
 /// Whether what is waited for comes after a barrier. REQUIRES: it is not over, and of a pool with barriers.

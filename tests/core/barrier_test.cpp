@@ -1056,6 +1056,45 @@ TEST(Barrier_deadlock, a_coroutine_that_lends_its_key_makes_no_room_before_the_b
 
 TEST(Barrier_deadlock, each_coroutine_that_lends_its_key_takes_room) { no_room_beside_coroutines(2, true); }
 
+/// A coroutine's job that lends its key and sleeps for an hour.
+task<void> sleeps() { co_await sleep_for(1h); }
+const spawn_options lends{.while_suspended = suspension::interleave};
+
+TEST(Barrier_deadlock, a_job_before_it_drains_a_key_that_a_coroutine_lends) {
+    gate begins;
+    telling t;
+    const opener opens(begins);
+    auto& pool = t.pool;
+    pool.submit("key", [&] {
+        begins.wait();
+        pool.drain("slow");
+    });
+    pool.spawn("slow", sleeps(), lends);
+    pool.async("slow", [] {}).get(); // it sleeps, and goes on behind the barrier
+    pool.submit_barrier([] { ADD_FAILURE(); });
+    begins.open();
+    EXPECT_TRUE(eventually([&] { return t.reasons.size() == 1; }));
+    pool.cancel("slow");
+    pool.drain();
+    EXPECT_EQ(t.reasons.size(), 1U);
+}
+
+TEST(Barrier_deadlock, a_manual_pool_finds_it_when_nothing_else_can_run) {
+    std::vector<discard_reason> reasons;
+    manual_pool pool({.on_discard = [&](const discard& d) { reasons.push_back(d.reason); }});
+    pool.spawn("key", [](manual_pool& in) -> task<void> {
+        auto slow = in.spawn("slow", sleeps(), lends);
+        in.submit_barrier([] { ADD_FAILURE(); });
+        in.submit_barrier([] { ADD_FAILURE(); });
+        in.submit("behind", [] {});
+        co_await std::move(slow); // which may begin before the barriers, but lends its key then
+    }(pool));
+    EXPECT_EQ(pool.run_until_idle(), 3U); // the one of `behind`, too
+    EXPECT_EQ(reasons, std::vector(2, discard_reason::would_deadlock));
+    pool.drain();
+    EXPECT_EQ(pool.stats().finished, 3U);
+}
+
 // --- At the edges ----------------------------------------------------------------------------------------------------
 
 TEST(Barrier, is_not_among_the_oldest_keys) {

@@ -470,6 +470,63 @@ TEST(G9_no_deadlock, a_wait_for_one_that_has_got_its_room_is_not_refused) {
     }
 }
 
+TEST(G9_no_deadlock, a_wait_beside_one_whose_room_in_the_pool_has_come_is_not_refused) {
+    // Of two threads one waits for room in the pool, which the other makes by taking a job; that waits in turn, while
+    // the first thread may not have woken up yet.
+    for (int round = 0; round < 200; ++round) {
+        outcomes seen;
+        gate goes_on;
+        task_pool pool({.threads = 2, .max_threads = 2, .pool_capacity = 1});
+        const opener at_end(goes_on);
+        auto from_alpha = pool.async("alpha", [&] {
+            goes_on.wait();
+            if (const auto result = pool.submit("new", [] {}); !result)
+                seen.refused("alpha", result);
+        });
+        ASSERT_TRUE(eventually([&] { return pool.stats().running == 1; }));
+        ASSERT_TRUE(pool.submit("beta", [&] {
+            goes_on.wait();
+            while (pool.stats().blocked_threads == 0)
+                std::this_thread::yield();
+        }));
+        ASSERT_TRUE(eventually([&] { return pool.stats().running == 2; }));
+        ASSERT_TRUE(pool.submit("beta", [&] { seen.attempt("beta", [&] { from_alpha.get(); }); }));
+        goes_on.open();
+        pool.drain();
+        ASSERT_EQ(seen.total(), 0U) << seen.text() << "in round " << round;
+    }
+}
+
+TEST(G9_no_deadlock, a_wait_for_one_that_a_stop_tells_is_not_refused) {
+    // Alpha waits for room in the pool, or in beta's lane, which beta's waiting job fills; beta waits for alpha, but
+    // only when the pool is being stopped, which ends alpha's wait.
+    for (int round = 0; round < 200; ++round) {
+        outcomes seen;
+        future<void> from_alpha;
+        gate alpha_known;
+        task_pool pool(round % 2 == 0 ? options{.threads = 2, .pool_capacity = 1}
+                                      : options{.threads = 2, .lane_capacity = 1});
+        const opener at_end(alpha_known);
+        ASSERT_TRUE(pool.submit("beta", [&](const job_context& context) {
+            alpha_known.wait();
+            while (!context.stop_requested())
+                std::this_thread::yield();
+            seen.attempt("beta", [&] { from_alpha.get(); });
+        }));
+        ASSERT_TRUE(eventually([&] { return pool.stats().running == 1; }));
+        from_alpha = pool.async("alpha", [&] {
+            alpha_known.wait();
+            EXPECT_EQ(pool.submit("beta", [] {}), submit_status::stopped);
+        });
+        ASSERT_TRUE(eventually([&] { return pool.stats().running == 2; }));
+        ASSERT_TRUE(pool.submit("beta", [] {}));
+        alpha_known.open();
+        ASSERT_TRUE(eventually([&] { return pool.stats().blocked_threads == 1; }));
+        pool.stop();
+        ASSERT_EQ(seen.total(), 0U) << seen.text() << "in round " << round;
+    }
+}
+
 TEST(G9_no_deadlock, a_drain_of_a_pool_whose_waits_can_all_end_is_not_refused) {
     // In the inner pool: yota waits for room in the pool, which alpha's and beta's waiting jobs fill; alpha waits for
     // yota's future, beta for gamma's, and gamma for nobody. So all of it can end, and so can a drain.

@@ -634,6 +634,23 @@ TEST(Together, one_that_comes_before_what_a_coroutine_waits_for_and_waits_for_th
     EXPECT_EQ(pool.stats().waiting, 0U);
 }
 
+TEST(Together, such_a_one_is_discarded_by_a_manual_pool_when_nothing_else_can_run) {
+    std::vector<discard_reason> reasons;
+    held hold;
+    manual_pool pool({.on_discard = [&](const discard& d) { reasons.push_back(d.reason); }});
+    pool.submit("a", [&](const job_context& context) { hold = context.hold(); });
+    auto result = pool.spawn("b", [](manual_pool& in) -> task<int> {
+        co_return co_await in.async("a", [] {}).then("c", [] { return 3; });
+    }(pool));
+    pool.run_until_idle();
+    pool.submit_together({"b", "c"}, [] { ADD_FAILURE(); });
+    pool.run_until_idle();
+    EXPECT_EQ(reasons, std::vector(1, discard_reason::would_deadlock));
+    hold.release();
+    EXPECT_EQ(result.get(), 3);
+    pool.drain();
+}
+
 TEST(Together, a_pool_that_is_full_of_them_is_no_place_to_wait_at) {
     task_pool pool({.threads = 2, .pool_capacity = 2});
     pool.async("a",
