@@ -137,34 +137,33 @@ bool is_done_locked(lane& l, barrier_era era) noexcept {
 
 // --- The keeper ------------------------------------------------------------------------------------------------------
 
-bool barrier_line::conduct(bool nothing_runs) noexcept {
+void barrier_line::conduct() noexcept {
     if (!core.has_barriers())
-        return false;
+        return;
     const auto next = look();
     if (!next)
-        return false;
+        return;
     if (first != next->era) {
         open_era(next->era);
         first = next->era;
         at_shard = at_place = 0;
     }
     if (next->waits && !all_are_done(next->era)) {
-        bool asks = doubted.exchange(false, std::memory_order_relaxed); // as `pending`
-        asks |= nothing_runs || (!core.manual && core.clock.now() - asked >= doubt);
-        if (!asks)
-            return false;
-        asked = core.manual ? 0 : core.clock.now();
-        return wait_graph::instance().holds_up_barriers(core) && discard_first(next->era);
+        const bool asks = doubted.exchange(false, std::memory_order_relaxed); // as `pending`
+        if (asks || (!core.manual && core.clock.now() - asked >= doubt)) {
+            asked = core.manual ? 0 : core.clock.now();
+            if (wait_graph::instance().holds_up_barriers(core))
+                discard_first(next->era);
+        }
+        return;
     }
     std::optional<tick> ready;
     {
         const std::lock_guard shard_lock(core.shards.front().lock);
         const std::lock_guard lock(own.head_lock);
         const job_slot* const front = own.front_locked();
-        if (front == nullptr || front->era != next->era) {
-            core.poke_keeper(); // another one is the first now
-            return false;
-        }
+        if (front == nullptr || front->era != next->era)
+            return core.poke_keeper(); // another one is the first now
         due = next->era;
         assert(opened == next->era);                            // I-BARRIER-2
         assert(!next->waits || at_shard == core.shards.size()); // I-BARRIER-3
@@ -172,7 +171,6 @@ bool barrier_line::conduct(bool nothing_runs) noexcept {
     }
     if (ready)
         core.enqueue(own, *ready); // ours since it is active and in no queue
-    return false;
 }
 
 /// The first barrier that waits for the keeper, if any. Where there is none at all, all lanes go on.
@@ -260,8 +258,8 @@ bool barrier_line::all_are_done(barrier_era era) noexcept {
     return true;
 }
 
-/// The first barrier could never run. False: it is not of this era any more.
-bool barrier_line::discard_first(barrier_era era) noexcept {
+/// The first barrier, if it is still of this era, could never run.
+void barrier_line::discard_first(barrier_era era) noexcept {
     shard& s = core.shards.front();
     job_slot job;
     {
@@ -269,7 +267,7 @@ bool barrier_line::discard_first(barrier_era era) noexcept {
         const std::lock_guard lock(own.head_lock);
         const job_slot* const front = own.front_locked();
         if (own.has_job || own.state != lane_state::suspended || front == nullptr || front->era != era)
-            return false;
+            return;
         own.take_locked(job);
         ++s.discarded;
         ++s.budget;
@@ -280,7 +278,6 @@ bool barrier_line::discard_first(barrier_era era) noexcept {
     core.tell_of_room(s, 1);
     core.discard_job(own, job, discard_reason::would_deadlock);
     core.poke_keeper();
-    return true;
 }
 
 bool pool_core::has_barriers() const noexcept {
@@ -298,7 +295,9 @@ void pool_core::doubt_barriers() noexcept {
 // --- In the wait graph -----------------------------------------------------------------------------------------------
 
 /// Whether it is a coroutine that has lent its lane: it goes on after the barrier. REQUIRES: the lane's lock.
-static bool comes_behind_barrier_locked(const job_extras& e) noexcept { return e.detached && !e.queued; }
+static bool comes_behind_barrier_locked(const job_extras& e) noexcept {
+    return e.is_coroutine() && e.detached && !e.queued;
+}
 
 bool is_behind_barrier_locked(const pool_core& core, const lane& of, reach how_far) noexcept {
     auto& l = const_cast<lane&>(of); // as whoever waits for it has it
@@ -327,8 +326,7 @@ bool is_behind_barrier_locked(const pool_core& core, const lane& of, const futur
         l.each_waiting_locked(
             [&](job_slot& slot) { found |= is_coroutine_of(slot, job) && later(slot.era, s.open_era); });
         for (const job_extras* e = l.extras; e != nullptr; e = e->next)
-            if (e->is_coroutine() && &static_cast<const coroutine_job*>(e)->result == &job)
-                found |= comes_behind_barrier_locked(*e);
+            found |= comes_behind_barrier_locked(*e) && &static_cast<const coroutine_job*>(e)->result == &job;
         return found;
     }
     if (job.number() == 0)

@@ -60,9 +60,7 @@ struct barrier_line {
     };
 
     /// For the keeper: lets the first barrier run if its turn has come, and jobs behind the last one that has run.
-    /// Whether the first one could never run, and has been discarded; it asks for that now and then, and where
-    /// `nothing_runs`.
-    bool conduct(bool nothing_runs = false) noexcept;
+    void conduct() noexcept;
 
     // --- Constant
     pool_core& core;
@@ -97,7 +95,7 @@ struct barrier_line {
     std::optional<first_one> look() noexcept;
     void open_era(barrier_era era) noexcept;
     bool all_are_done(barrier_era era) noexcept;
-    bool discard_first(barrier_era era) noexcept;
+    void discard_first(barrier_era era) noexcept;
 };
 
 } // namespace taskpool::detail

@@ -83,18 +83,18 @@ class pool_gate {
         return free_locked(taken);
     }
 
-    /// Whether there is room, budgets of shards included, and that of all jobs whose taking happened before this. A yes
-    /// may be of room that is spent by now. `taken` as for grant().
+    std::unique_lock<sync::mutex> lock() const noexcept { return std::unique_lock(mutex_); }
+
+    /// Whether there is room, budgets of shards included, and that of all jobs whose taking happened before this.
+    /// `taken` as for grant(). REQUIRES: lock(), and all shards'.
     template <class Shards, class Taken>
-    bool has_room(const Shards& shards, Taken&& taken) const noexcept {
-        const std::lock_guard lock(mutex_);
+    bool has_room_locked(const Shards& shards, Taken&& taken) const noexcept {
         std::uint64_t used = granted_;
-        for (auto& s : shards) {
-            const std::lock_guard shard_lock(s.lock);
+        for (auto& s : shards)
             used -= s.budget;
-        }
-        const auto still_used = static_cast<std::int64_t>(used - taken()); // of budgets spent meanwhile, too: below 0
-        return still_used < 0 || static_cast<std::uint64_t>(still_used) < capacity_;
+        used -= taken();
+        assert(static_cast<std::int64_t>(used) >= 0); // I-GATE-1
+        return used < capacity_;
     }
 
   private:

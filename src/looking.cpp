@@ -71,10 +71,6 @@ std::uint64_t pool_core::taken_by_workers() const noexcept {
     return taken;
 }
 
-bool pool_core::has_room() const noexcept {
-    return gate.has_room(shards, [this] { return taken_by_workers(); });
-}
-
 pool_stats pool_core::stats() const {
     pool_stats all;
     if (is_forked())

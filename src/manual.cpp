@@ -81,9 +81,14 @@ bool manual_driver::step(const lane* wanted) {
     const outside_jobs here;
     settle();
     const lane* const first = level_ > 0 ? wanted : nullptr;
-    lane* l = nullptr;
-    const auto find = [&] { return (l = take(first)) != nullptr; };
-    while (find() || (doubt() && find())) {
+    for (bool doubts = true;;) {
+        lane* const l = take(first);
+        if (l == nullptr) {
+            if (!std::exchange(doubts, false))
+                return false;
+            doubt();
+            continue;
+        }
         ++level_;
         core_.workers_at.add_working(1);
         const bool ran = w.serve_once(*l, l == first);
@@ -94,7 +99,6 @@ bool manual_driver::step(const lane* wanted) {
             return true;
         settle(); // it may have been what a barrier waited for
     }
-    return false;
 }
 
 /// `wanted`, where it is ready, or the lane whose turn it is; null when none is ready.
@@ -124,33 +128,42 @@ worker& manual_driver::worker_of_this_level() {
     return *core_.workers_[level_];
 }
 
-/// What the keeper does in a tick.
-void manual_driver::settle() noexcept {
+template <class F>
+void manual_driver::as_keeper(F f) noexcept {
     if (settling_)
         return; // a handler, or a destructor, steps
     settling_ = true;
-    if (const auto now = core_.time.now(); now - swept_ >= sweep_interval) {
-        swept_ = now;
-        core_.sweep(core_.shards.size());
-    }
-    core_.do_what_is_due();
+    f();
     settling_ = false;
     if (level_ == 0)
         end_abandoned();
 }
 
-/// Nothing is ready: what waits for what comes after it never will be, and is discarded. Whether something is ready
-/// now.
-bool manual_driver::doubt() noexcept {
-    if (settling_)
-        return false;
-    settling_ = true;
-    for (bool discarded = true; discarded && !core_.any_ready();)
-        discarded = core_.barrier->conduct(true) || core_.doubt_joint_jobs(true);
-    settling_ = false;
-    if (level_ == 0)
-        end_abandoned();
-    return core_.any_ready();
+/// What the keeper does in a tick.
+void manual_driver::settle() noexcept {
+    as_keeper([this] {
+        if (const auto now = core_.time.now(); now - swept_ >= sweep_interval) {
+            swept_ = now;
+            core_.sweep(core_.shards.size());
+        }
+        core_.do_what_is_due();
+    });
+}
+
+/// Nothing is ready: perhaps because something waits for what comes after it, and never will be. That is discarded; but
+/// not what handlers submit meanwhile.
+void manual_driver::doubt() noexcept {
+    as_keeper([this] {
+        const auto conduct = [this] { core_.barrier->conduct(); };
+        auto barriers = core_.barriers();
+        for (conduct(); barriers > 0 && !core_.any_ready(); conduct()) { // what was behind the last one goes on
+            --barriers;
+            core_.doubt_barriers();
+            conduct();
+        }
+        if (!core_.any_ready())
+            core_.discard_stuck_joint_job();
+    });
 }
 
 /// Ends a pool that was destroyed by one of its own jobs, or by what a discarded one destroyed. REQUIRES: no job runs;

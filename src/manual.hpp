@@ -94,7 +94,9 @@ class manual_driver {
     bool move_clock(const std::optional<clock::time_point>& last);
     worker& worker_of_this_level();
     void settle() noexcept;
-    bool doubt() noexcept;
+    void doubt() noexcept;
+    template <class F>
+    void as_keeper(F f) noexcept;
     void end_abandoned() noexcept;
     [[noreturn]] void give_up(const char* why) const;
 

@@ -212,7 +212,6 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
 
     /// Jobs that workers have taken, discarded ones included. Not ahead of the truth.
     std::uint64_t taken_by_workers() const noexcept;
-    bool has_room() const noexcept;
 
     /// Who called fork() must not touch what other threads may have held.
     bool is_forked() const noexcept {
@@ -286,7 +285,8 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
     bool hold_at_once_locked(shard& s, lane& l, job_slot& front) noexcept;
     turn come_locked(shard& s, lane& l, job_slot& front) noexcept;
     bool release_place(joint_place& place) noexcept;
-    bool doubt_joint_jobs(bool nothing_runs = false) noexcept;
+    void doubt_joint_jobs() noexcept;
+    void discard_stuck_joint_job() noexcept;
     struct joint_target;
     attempt place_locked(std::span<joint_target> targets, job_source& job, const job_options& how, tick age,
                          lane*& full, shard*& poor);

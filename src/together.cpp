@@ -276,19 +276,22 @@ void pool_core::discard_joint(const lane& l, joint_job& killed, discard_reason w
     killed.drop_references(1 + end_joint(killed));
 }
 
-/// For the keeper: discards a job of several keys that has come before what a coroutine waits for and waits for that.
-/// Whether there was one. It is looked for now and then, and where `nothing_runs`.
-bool pool_core::doubt_joint_jobs(bool nothing_runs) noexcept {
-    if (!has_joint_jobs() || !(nothing_runs || (!manual && clock.now() - joint_jobs_doubted_ >= ticks_between_doubts)))
-        return false;
-    joint_jobs_doubted_ = manual ? 0 : clock.now();
-    joint_job* const killed = wait_graph::instance().kill_what_stops_coroutines(*this);
+/// For the keeper.
+void pool_core::doubt_joint_jobs() noexcept {
+    if (manual || clock.now() - joint_jobs_doubted_ < ticks_between_doubts)
+        return;
+    joint_jobs_doubted_ = clock.now();
+    discard_stuck_joint_job();
+}
+
+/// Discards a job of several keys that has come before what a coroutine waits for and waits for that, if there is one.
+void pool_core::discard_stuck_joint_job() noexcept {
+    joint_job* const killed = has_joint_jobs() ? wait_graph::instance().kill_what_stops_coroutines(*this) : nullptr;
     if (killed == nullptr)
-        return false;
+        return;
     const lane& l = *killed->places().front().in; // pinned until the end
     tell_of_room(shard_of(l), 1);
     discard_joint(l, *killed, discard_reason::would_deadlock);
-    return true;
 }
 
 // --- Submitting ------------------------------------------------------------------------------------------------------

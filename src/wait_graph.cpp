@@ -96,6 +96,24 @@ bool wait_graph::chain_ends(const target& what) const {
     return false;
 }
 
+/// Whether a pool takes no job: who waits for room is told so.
+static bool refuses(const pool_core& pool) noexcept {
+    const auto& last = pool.shards.back(); // closed after the others
+    const std::lock_guard lock(last.lock);
+    return last.closed || pool.is_overloaded();
+}
+
+/// REQUIRES: the gate's lock, and all shards'.
+static bool has_room_locked(const pool_core& in) noexcept {
+    return in.gate.has_room_locked(in.shards, [&in] { return in.taken_by_workers(); });
+}
+
+static bool has_room(const pool_core& in) noexcept {
+    const auto gate_lock = in.gate.lock();
+    const all_shards_lock all(in);
+    return has_room_locked(in);
+}
+
 /// Marks the waits that cannot end: all of them at first, less those that can, until no more is found.
 void wait_graph::find_stuck() {
     for (auto& [in, w] : waits_)
@@ -111,44 +129,47 @@ void wait_graph::find_stuck() {
     }
 }
 
-static std::uint64_t accepted_by(const pool_core& pool) noexcept {
-    std::uint64_t accepted = 0;
-    for (auto& s : pool.shards) {
-        const std::lock_guard lock(s.lock);
-        accepted += s.accepted;
-    }
-    return accepted;
-}
-
 /// Whether a wait can end if all that are not marked as stuck do.
 bool wait_graph::can_end(const target& what) const {
+    if (what.room_in != nullptr)
+        return refuses(*what.room_in) || makes_room(*what.room_in);
     if (is_over(what))
         return true;
-    const auto is_free = [this](const lane* l) { return stuck_wait_of(l) == nullptr; };
-    const auto none_is_stuck = [this](const pool_core* in) {
-        return std::none_of(waits_.begin(), waits_.end(),
-                            [in](const auto& w) { return w.second.stuck && w.second.core == in; });
-    };
-    const auto held_up = [&](const pool_core* in) { // what is behind the first barrier
-        return in != nullptr && in->has_barriers() && (for_barriers_ || stuck_wait_of(&in->barrier->own) != nullptr) &&
-               !none_is_stuck(in);
-    };
-    if (held_up(what.in) && is_behind_barrier(what))
-        return false;
-    if (what.for_lane != nullptr) {
-        const auto lanes = lanes_before(what);
-        return std::all_of(lanes.begin(), lanes.end(), is_free) && (!what.for_timed || can_end({.room_in = what.in}));
-    }
     if (what.for_pool != nullptr)
-        return none_is_stuck(what.for_pool);
-    const bool all_behind_are_held_up = held_up(what.room_in);
-    const auto accepted = accepted_by(*what.room_in);
+        return none_is_stuck(*what.for_pool);
+    if (what.in != nullptr && holds_up_what_is_behind(*what.in) && is_behind_barrier(what))
+        return false;
+    const auto lanes = lanes_before(what);
+    return std::all_of(lanes.begin(), lanes.end(), [this](const lane* l) { return stuck_wait_of(l) == nullptr; }) &&
+           (!what.for_timed || makes_room(*what.in));
+}
+
+bool wait_graph::none_is_stuck(const pool_core& in) const noexcept {
+    return std::none_of(waits_.begin(), waits_.end(),
+                        [&](const auto& w) { return w.second.stuck && w.second.core == &in; });
+}
+
+/// Whether the first barrier cannot run.
+bool wait_graph::holds_up_what_is_behind(const pool_core& in) const noexcept {
+    return in.has_barriers() && (for_barriers_ || stuck_wait_of(&in.barrier->own) != nullptr) && !none_is_stuck(in);
+}
+
+/// Whether there is room in a pool, or will be when a waiting job starts.
+bool wait_graph::makes_room(const pool_core& in) const {
+    if (!in.has_joint_jobs() && one_can_start(in, false))
+        return true;
+    // As of one instant: room that has come may have been given to a job that the look has passed by.
+    const auto gate_lock = in.gate.lock();
+    const all_shards_lock all(in);
+    return has_room_locked(in) || one_can_start(in, true);
+}
+
+/// Whether one of a pool's waiting jobs can start. Of jobs of several keys only where `all_locked`, all shards.
+bool wait_graph::one_can_start(const pool_core& in, bool all_locked) const {
+    const bool all_behind_are_held_up = holds_up_what_is_behind(in);
     bool any_waits = false;
-    std::optional<all_shards_lock> all;
-    if (what.room_in->has_joint_jobs())
-        all.emplace(*what.room_in);
-    for (auto& s : what.room_in->shards) {
-        const std::unique_lock lock = all ? std::unique_lock(s.lock, std::defer_lock) : std::unique_lock(s.lock);
+    for (auto& s : in.shards) {
+        const std::unique_lock lock = all_locked ? std::unique_lock(s.lock, std::defer_lock) : std::unique_lock(s.lock);
         for (lane* const l : s.table.places_locked()) {
             if (l == nullptr || l->state == lane_state::idle)
                 continue;
@@ -168,25 +189,23 @@ bool wait_graph::can_end(const target& what) const {
             any_waits = true;
             if (is_behind)
                 continue;
-            const auto lanes =
-                all ? lanes_before_locked(*l, {reach::before, next + 1}) : std::vector{static_cast<const lane*>(l)};
-            if (std::all_of(lanes.begin(), lanes.end(), is_free))
+            const auto lanes = in.has_joint_jobs() && all_locked ? lanes_before_locked(*l, {reach::before, next + 1})
+                                                                 : std::vector{static_cast<const lane*>(l)};
+            if (std::all_of(lanes.begin(), lanes.end(),
+                            [this](const lane* before) { return stuck_wait_of(before) == nullptr; }))
                 return true;
         }
     }
-    all.reset();
-    const bool only_barriers_wait = !any_waits && !all_behind_are_held_up; // and will make room
-    // Room may have come since the look, and may have been given to a job that it did not see.
-    return only_barriers_wait || is_over(what) || accepted_by(*what.room_in) != accepted;
+    return all_locked && !any_waits && !all_behind_are_held_up; // only barriers wait
 }
 
 /// Whether what is waited for has come already, though the waiting job may not have woken up yet; or nobody has to wait
 /// for that job.
 bool wait_graph::is_over(const target& what) noexcept {
     if (what.room_in != nullptr)
-        return what.room_in->is_stopping() || what.room_in->has_room();
+        return refuses(*what.room_in) || has_room(*what.room_in);
     if (what.for_room)
-        return what.in->is_stopping() || what.for_lane->waiting() < what.in->settings.lane_capacity;
+        return refuses(*what.in) || what.for_lane->waiting() < what.in->settings.lane_capacity;
     return (what.by != nullptr && !keeps_lane(*what.by)) || (what.future != nullptr && what.future->is_ready());
 }
 

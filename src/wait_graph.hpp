@@ -133,6 +133,10 @@ class wait_graph {
     void find_stuck();
     const wait* stuck_wait_of(const lane* l) const noexcept;
     bool can_end(const target& what) const;
+    bool none_is_stuck(const pool_core& in) const noexcept;
+    bool holds_up_what_is_behind(const pool_core& in) const noexcept;
+    bool makes_room(const pool_core& in) const;
+    bool one_can_start(const pool_core& in, bool all_locked) const;
     static bool is_behind_barrier(const target& what);
     static bool never_ends(const pool_core& core, const lane& waiting, const target& what);
     template <class F>

@@ -267,7 +267,7 @@ bool worker::next(lane& l, job_slot& job, std::uint64_t& number, bool ran) noexc
         assert(!l.has_job); // I-LANE-2
         l.has_job = true;
         const bool lane_wanted = l.has_room_to_tell_locked(core.settings.lane_capacity);
-        taken.add(); // under the lock: whoever looks into the lane afterwards finds its room, too (has_room)
+        taken.add(); // under the lock: whoever looks into the lane afterwards finds its room, too (has_room_locked)
         l.head_lock.unlock();
         // relaxed: see tell_submitters.
         if (const bool pool_wanted = core.pool_room_wanted.load(std::memory_order_relaxed); lane_wanted || pool_wanted)

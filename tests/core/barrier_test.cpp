@@ -1079,6 +1079,66 @@ TEST(Barrier_deadlock, a_job_before_it_drains_a_key_that_a_coroutine_lends) {
     EXPECT_EQ(t.reasons.size(), 1U);
 }
 
+TEST(Barrier_deadlock, a_job_before_it_drains_a_key_whose_shared_job_runs) {
+    gate shared;
+    gate waits;
+    telling t;
+    const opener opens(shared);
+    const opener lets(waits);
+    auto& pool = t.pool;
+    std::atomic<bool> ran = false;
+    pool.submit_shared("slow", [&] { shared.wait(); });
+    EXPECT_TRUE(eventually([&] { return pool.stats().running == 1; }));
+    pool.submit("key", [&] {
+        waits.wait();
+        pool.drain("slow");
+    });
+    pool.submit_barrier([&] { ran = true; });
+    waits.open();
+    EXPECT_TRUE(for_a_while([&] { return !ran && t.reasons.size() == 0; }, 60ms));
+    shared.open();
+    pool.drain();
+    EXPECT_TRUE(ran);
+    EXPECT_EQ(t.reasons.size(), 0U);
+}
+
+TEST(Barrier_deadlock, a_manual_pool_doubts_no_barrier_while_something_can_run) {
+    std::vector<discard_reason> reasons;
+    bool ran = false;
+    manual_pool pool({.on_discard = [&](const discard& d) { reasons.push_back(d.reason); }});
+    pool.submit("key", [&] {
+        pool.run_until_idle(); // up to the first barrier
+        pool.drain("behind");  // it is behind both of them
+    });
+    pool.submit_barrier([] { ADD_FAILURE(); });
+    pool.submit("between", [&] { pool.cancel("behind"); });
+    pool.submit_barrier([&] { ran = true; });
+    pool.submit("behind", [] { ADD_FAILURE(); });
+    pool.run_until_idle();
+    EXPECT_TRUE(ran);
+    EXPECT_EQ(reasons, (std::vector{discard_reason::would_deadlock, discard_reason::cancelled}));
+}
+
+TEST(Barrier_deadlock, a_manual_pool_comes_to_an_end_where_the_handler_brings_another) {
+    for (const std::size_t barriers : {1U, 2U}) {
+        std::size_t discarded = 0;
+        manual_pool* here = nullptr;
+        manual_pool pool({.on_discard = [&](const discard&) {
+            ++discarded;
+            here->submit_barrier([] { ADD_FAILURE(); });
+        }});
+        here = &pool;
+        pool.spawn("key", [](manual_pool& in, std::size_t count) -> task<void> {
+            auto slow = in.spawn("slow", sleeps(), lends);
+            for (std::size_t i = 0; i < count; ++i)
+                in.submit_barrier([] { ADD_FAILURE(); });
+            co_await std::move(slow);
+        }(pool, barriers));
+        pool.run_until_idle();
+        EXPECT_GE(discarded, barriers);
+    }
+}
+
 TEST(Barrier_deadlock, a_manual_pool_finds_it_when_nothing_else_can_run) {
     std::vector<discard_reason> reasons;
     manual_pool pool({.on_discard = [&](const discard& d) { reasons.push_back(d.reason); }});

@@ -497,19 +497,21 @@ TEST(G9_no_deadlock, a_wait_beside_one_whose_room_in_the_pool_has_come_is_not_re
     }
 }
 
-TEST(G9_no_deadlock, a_wait_for_one_that_a_stop_tells_is_not_refused) {
+TEST(G9_no_deadlock, a_wait_for_one_that_is_told_of_a_stop_or_a_close_is_not_refused) {
     // Alpha waits for room in the pool, or in beta's lane, which beta's waiting job fills; beta waits for alpha, but
-    // only when the pool is being stopped, which ends alpha's wait.
-    for (int round = 0; round < 200; ++round) {
+    // only when the pool is being stopped, or closed, which ends alpha's wait.
+    for (int round = 0; round < 400; ++round) {
         outcomes seen;
         future<void> from_alpha;
         gate alpha_known;
+        const bool closes = round % 4 >= 2;
+        std::atomic<bool> is_closed = false;
         task_pool pool(round % 2 == 0 ? options{.threads = 2, .pool_capacity = 1}
                                       : options{.threads = 2, .lane_capacity = 1});
         const opener at_end(alpha_known);
         ASSERT_TRUE(pool.submit("beta", [&](const job_context& context) {
             alpha_known.wait();
-            while (!context.stop_requested())
+            while (!(closes ? is_closed.load() : context.stop_requested()))
                 std::this_thread::yield();
             seen.attempt("beta", [&] { from_alpha.get(); });
         }));
@@ -522,9 +524,37 @@ TEST(G9_no_deadlock, a_wait_for_one_that_a_stop_tells_is_not_refused) {
         ASSERT_TRUE(pool.submit("beta", [] {}));
         alpha_known.open();
         ASSERT_TRUE(eventually([&] { return pool.stats().blocked_threads == 1; }));
-        pool.stop();
+        if (closes) {
+            pool.close();
+            is_closed = true;
+            pool.drain();
+        } else {
+            pool.stop();
+        }
         ASSERT_EQ(seen.total(), 0U) << seen.text() << "in round " << round;
     }
+}
+
+TEST(G9_no_deadlock, a_stop_makes_no_room_for_what_must_run) {
+    // In a pool that is full of alpha's next job, alpha waits for a timed job, which has yet to find room.
+    outcomes seen;
+    gate goes_on;
+    std::atomic<int> ran = 0;
+    task_pool pool({.threads = 2, .pool_capacity = 1});
+    const opener at_end(goes_on);
+    ASSERT_TRUE(pool.submit("alpha", [&](const job_context& context) {
+        goes_on.wait();
+        while (!context.stop_requested())
+            std::this_thread::yield();
+        seen.attempt("alpha", [&] { pool.drain("timed"); });
+    }));
+    ASSERT_TRUE(eventually([&] { return pool.stats().running == 1; }));
+    ASSERT_TRUE(pool.submit("alpha", [&] { ++ran; }, {.on_stop = stop_action::run}));
+    ASSERT_TRUE(pool.submit_after(1h, "timed", [&] { ++ran; }, {.on_stop = stop_action::run}));
+    goes_on.open();
+    pool.stop();
+    EXPECT_EQ(seen.total(), 1U);
+    EXPECT_EQ(ran, 2);
 }
 
 TEST(G9_no_deadlock, a_drain_of_a_pool_whose_waits_can_all_end_is_not_refused) {
