@@ -2,11 +2,17 @@
 // See lane.hpp for the states, the two ends and the invariants.
 #include "lane.hpp"
 
+#include <algorithm>
 #include <cassert>
 #include <cstring>
 #include <memory>
+#include <utility>
 
 namespace taskpool::detail {
+
+// A push asks for the lines of a later one: a worker has had them, and the next lock that is taken waits until what was
+// written has arrived there.
+constexpr int slots_ahead = sync::scaled(4, 1);
 
 void move_callable(const job_ops& ops, void* to, void* from) noexcept {
     if (ops.relocate != nullptr)
@@ -37,9 +43,12 @@ void lane::push_locked(job_source& source, tick age, const job_options& how, bar
         tail_index = chunk::slots_in_all; // the next one needs a chunk
     } else if (tail_index < chunk::slots_in_all) {
         fill(tail->slots[tail_index]);
+        sync::prefetch_to_write(&tail->slots[std::min(tail_index + slots_ahead, chunk::slots_in_all - 1)]);
         ++tail_index;
     } else {
         auto added = std::unique_ptr<chunk>(new chunk); // slots stay raw until they are filled
+        for (int i = 0; i < slots_ahead; ++i)
+            sync::prefetch_to_write(&added->slots[i]);
         added->next = nullptr;
         fill(added->slots[0]);
         // The head reads `next`, or `head` itself, only after it has seen the count that is published below.
@@ -74,6 +83,15 @@ std::uint32_t lane::waiting() const noexcept {
     return pushed.load(std::memory_order_relaxed) - static_cast<std::uint32_t>(taken.load(std::memory_order_relaxed));
 }
 
+/// The next slot to take from chunks; frees the one before when it was its last.
+static job_slot& next_slot(chunk*& head, std::uint8_t& index) noexcept {
+    if (index == chunk::slots_in_all) {
+        delete std::exchange(head, head->next);
+        index = 0;
+    }
+    return head->slots[index];
+}
+
 job_slot* lane::front_locked() noexcept {
     const auto begin = static_cast<std::uint32_t>(taken.load(std::memory_order_relaxed)); // ours, under head_lock
     if (begin == pushed_seen) {
@@ -82,15 +100,7 @@ job_slot* lane::front_locked() noexcept {
         if (begin == pushed_seen)
             return nullptr;
     }
-    if (head_index == at_inline_slot)
-        return &inline_slot;
-    if (head_index == chunk::slots_in_all) {
-        chunk* const empty = head;
-        head = empty->next;
-        head_index = 0;
-        delete empty;
-    }
-    return &head->slots[head_index];
+    return head_index == at_inline_slot ? &inline_slot : &next_slot(head, head_index);
 }
 
 std::uint64_t lane::take_locked(job_slot& to) noexcept {
@@ -181,8 +191,7 @@ void lane::linger_locked() noexcept {
 
 bool cut_jobs::next(job_slot& to) noexcept {
     if (count == 0) {
-        delete head;
-        head = nullptr;
+        delete std::exchange(head, nullptr);
         return false;
     }
     --count;
@@ -191,13 +200,7 @@ bool cut_jobs::next(job_slot& to) noexcept {
         has_inline = false;
         return true;
     }
-    if (head_index == chunk::slots_in_all) {
-        chunk* const empty = head;
-        head = empty->next;
-        head_index = 0;
-        delete empty;
-    }
-    relocate(to, head->slots[head_index]);
+    relocate(to, next_slot(head, head_index));
     ++head_index;
     return true;
 }

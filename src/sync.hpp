@@ -53,9 +53,18 @@ constexpr T scaled(T usual, T) noexcept {
 
 namespace taskpool::detail::sync {
 
-/// Asks for a cache line that will soon be written, and waits for nothing. Any address will do.
+/// Asks for a cache line that will soon be used, and waits for nothing. Any address will do.
 inline void prefetch([[maybe_unused]] const void* address) noexcept {
 #if defined(__GNUC__)
+    __builtin_prefetch(address);
+#endif
+}
+
+/// The same for one that will soon be written: takes it from the other cores.
+inline void prefetch_to_write([[maybe_unused]] const void* address) noexcept {
+#if defined(__GNUC__) && defined(__x86_64__)
+    asm volatile("prefetchw %0" : : "m"(*static_cast<const char*>(address))); // else the compiler makes one that shares
+#elif defined(__GNUC__)
     __builtin_prefetch(address, 1);
 #endif
 }
