@@ -85,8 +85,7 @@ class pool_gate {
 
     std::unique_lock<sync::mutex> lock() const noexcept { return std::unique_lock(mutex_); }
 
-    /// Whether there is room, budgets of shards included, and that of all jobs whose taking happened before this.
-    /// `taken` as for grant(). REQUIRES: lock(), and all shards'.
+    /// Whether there is room, budgets of shards included. `taken` as for grant(). REQUIRES: lock(), and all shards'.
     template <class Shards, class Taken>
     bool has_room_locked(const Shards& shards, Taken&& taken) const noexcept {
         std::uint64_t used = granted_;

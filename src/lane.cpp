@@ -2,7 +2,6 @@
 // See lane.hpp for the states, the two ends and the invariants.
 #include "lane.hpp"
 
-#include <algorithm>
 #include <cassert>
 #include <cstring>
 #include <memory>
@@ -43,11 +42,12 @@ void lane::push_locked(job_source& source, tick age, const job_options& how, bar
         tail_index = chunk::slots_in_all; // the next one needs a chunk
     } else if (tail_index < chunk::slots_in_all) {
         fill(tail->slots[tail_index]);
-        sync::prefetch_to_write(&tail->slots[std::min(tail_index + slots_ahead, chunk::slots_in_all - 1)]);
+        if (tail_index + slots_ahead < chunk::slots_in_all)
+            sync::prefetch_to_write(&tail->slots[tail_index + slots_ahead]);
         ++tail_index;
     } else {
         auto added = std::unique_ptr<chunk>(new chunk); // slots stay raw until they are filled
-        for (int i = 0; i < slots_ahead; ++i)
+        for (int i = 1; i <= slots_ahead; ++i)
             sync::prefetch_to_write(&added->slots[i]);
         added->next = nullptr;
         fill(added->slots[0]);

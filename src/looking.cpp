@@ -64,8 +64,12 @@ void pool_core::visit_active_keys(key_visitor visitor) {
 }
 
 std::uint64_t pool_core::taken_by_workers() const noexcept {
-    std::uint64_t taken = 0;
     const std::lock_guard lock(workers_mutex_);
+    return taken_by_workers_locked();
+}
+
+std::uint64_t pool_core::taken_by_workers_locked() const noexcept {
+    std::uint64_t taken = 0;
     for (const auto& w : workers_)
         taken += w->taken.get();
     return taken;

@@ -81,12 +81,12 @@ bool manual_driver::step(const lane* wanted) {
     const outside_jobs here;
     settle();
     const lane* const first = level_ > 0 ? wanted : nullptr;
-    for (bool doubts = true;;) {
+    for (bool doubts = core_.has_barriers() || core_.has_joint_jobs();;) {
         lane* const l = take(first);
         if (l == nullptr) {
-            if (!std::exchange(doubts, false))
+            if (!doubts)
                 return false;
-            doubt();
+            doubts = doubt();
             continue;
         }
         ++level_;
@@ -150,20 +150,23 @@ void manual_driver::settle() noexcept {
     });
 }
 
-/// Nothing is ready: perhaps because something waits for what comes after it, and never will be. That is discarded; but
-/// not what handlers submit meanwhile.
-void manual_driver::doubt() noexcept {
+/// Nothing is ready: perhaps because something waits for what comes after it, and never will be. One of that kind is
+/// discarded. Whether to go on looking for what can run: not where there was none, or a handler has submitted
+/// something, so that this comes to an end.
+bool manual_driver::doubt() {
+    settle(); // what is behind a barrier that was discarded goes on
+    if (core_.any_ready())
+        return true;
+    const auto before = core_.stats();
     as_keeper([this] {
-        const auto conduct = [this] { core_.barrier->conduct(); };
-        auto barriers = core_.barriers();
-        for (conduct(); barriers > 0 && !core_.any_ready(); conduct()) { // what was behind the last one goes on
-            --barriers;
-            core_.doubt_barriers();
-            conduct();
-        }
+        core_.doubt_barriers();
+        core_.barrier->conduct();
+        core_.barrier->conduct();
         if (!core_.any_ready())
             core_.discard_stuck_joint_job();
     });
+    const auto after = core_.stats();
+    return after.discarded != before.discarded && after.accepted == before.accepted;
 }
 
 /// Ends a pool that was destroyed by one of its own jobs, or by what a discarded one destroyed. REQUIRES: no job runs;

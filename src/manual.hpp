@@ -94,7 +94,7 @@ class manual_driver {
     bool move_clock(const std::optional<clock::time_point>& last);
     worker& worker_of_this_level();
     void settle() noexcept;
-    void doubt() noexcept;
+    bool doubt();
     template <class F>
     void as_keeper(F f) noexcept;
     void end_abandoned() noexcept;

@@ -16,10 +16,10 @@
 //   barrier            jobs between all others               attend.cpp      whether a lane's next job may start
 //   options            whether options make sense            cancel.cpp      what becomes of a cancelled key's jobs
 //
-// Order of locks: lifecycle_, the barriers', the wait graph's, gate, shards' in their order, one lane's head, that of
-// one beside it, a job's of several keys. None is held while a handler, a job or a job's destructor runs. A ready
-// queue's, the room's, the timers', parking's and quiet_'s are taken last, and nothing under them; so is
-// companions_mutex_, and workers_mutex_ but for parking's.
+// Order of locks: lifecycle_, the barriers', the wait graph's, gate, workers', shards' in their order, one lane's head,
+// that of one beside it, a job's of several keys. None is held while a handler, a job or a job's destructor runs. A
+// ready queue's, the room's, the timers', parking's and quiet_'s are taken last, and nothing under them; so is
+// companions_mutex_.
 #pragma once
 
 #include <chrono>
@@ -212,6 +212,8 @@ class pool_core : public std::enable_shared_from_this<pool_core> {
 
     /// Jobs that workers have taken, discarded ones included. Not ahead of the truth.
     std::uint64_t taken_by_workers() const noexcept;
+    std::uint64_t taken_by_workers_locked() const noexcept;
+    std::unique_lock<sync::mutex> lock_workers() const noexcept { return std::unique_lock(workers_mutex_); }
 
     /// Who called fork() must not touch what other threads may have held.
     bool is_forked() const noexcept {

@@ -103,16 +103,26 @@ static bool refuses(const pool_core& pool) noexcept {
     return last.closed || pool.is_overloaded();
 }
 
-/// REQUIRES: the gate's lock, and all shards'.
-static bool has_room_locked(const pool_core& in) noexcept {
-    return in.gate.has_room_locked(in.shards, [&in] { return in.taken_by_workers(); });
-}
+namespace {
 
-static bool has_room(const pool_core& in) noexcept {
-    const auto gate_lock = in.gate.lock();
-    const all_shards_lock all(in);
-    return has_room_locked(in);
-}
+/// While it lives nothing is pushed to a pool, and no room given.
+class room_lock {
+  public:
+    explicit room_lock(const pool_core& of) : in_(of), gate_(of.gate.lock()), workers_(of.lock_workers()), all_(of) {}
+
+    /// Whether there is room, that of all jobs whose taking happened before this included.
+    bool has_room() const noexcept {
+        return in_.gate.has_room_locked(in_.shards, [this] { return in_.taken_by_workers_locked(); });
+    }
+
+  private:
+    const pool_core& in_;
+    const std::unique_lock<sync::mutex> gate_;
+    const std::unique_lock<sync::mutex> workers_; // a mutex, so taken before the shards' spin locks
+    const all_shards_lock all_;
+};
+
+} // namespace
 
 /// Marks the waits that cannot end: all of them at first, less those that can, until no more is found.
 void wait_graph::find_stuck() {
@@ -139,9 +149,13 @@ bool wait_graph::can_end(const target& what) const {
         return none_is_stuck(*what.for_pool);
     if (what.in != nullptr && holds_up_what_is_behind(*what.in) && is_behind_barrier(what))
         return false;
-    const auto lanes = lanes_before(what);
-    return std::all_of(lanes.begin(), lanes.end(), [this](const lane* l) { return stuck_wait_of(l) == nullptr; }) &&
-           (!what.for_timed || makes_room(*what.in));
+    const bool waits_for_room = what.for_timed && what.in->settings.when_full != overflow::reject;
+    return is_free(lanes_before(what)) && (!waits_for_room || makes_room(*what.in));
+}
+
+/// Whether none of these lanes' jobs is in a stuck wait.
+bool wait_graph::is_free(const std::vector<const lane*>& lanes) const noexcept {
+    return std::all_of(lanes.begin(), lanes.end(), [this](const lane* l) { return stuck_wait_of(l) == nullptr; });
 }
 
 bool wait_graph::none_is_stuck(const pool_core& in) const noexcept {
@@ -159,9 +173,9 @@ bool wait_graph::makes_room(const pool_core& in) const {
     if (!in.has_joint_jobs() && one_can_start(in, false))
         return true;
     // As of one instant: room that has come may have been given to a job that the look has passed by.
-    const auto gate_lock = in.gate.lock();
-    const all_shards_lock all(in);
-    return has_room_locked(in) || one_can_start(in, true);
+    // Jobs may still be taken: so room is asked for after the look.
+    const room_lock lock(in);
+    return one_can_start(in, true) || lock.has_room();
 }
 
 /// Whether one of a pool's waiting jobs can start. Of jobs of several keys only where `all_locked`, all shards.
@@ -170,6 +184,8 @@ bool wait_graph::one_can_start(const pool_core& in, bool all_locked) const {
     bool any_waits = false;
     for (auto& s : in.shards) {
         const std::unique_lock lock = all_locked ? std::unique_lock(s.lock, std::defer_lock) : std::unique_lock(s.lock);
+        if (s.active == 0)
+            continue;
         for (lane* const l : s.table.places_locked()) {
             if (l == nullptr || l->state == lane_state::idle)
                 continue;
@@ -189,10 +205,8 @@ bool wait_graph::one_can_start(const pool_core& in, bool all_locked) const {
             any_waits = true;
             if (is_behind)
                 continue;
-            const auto lanes = in.has_joint_jobs() && all_locked ? lanes_before_locked(*l, {reach::before, next + 1})
-                                                                 : std::vector{static_cast<const lane*>(l)};
-            if (std::all_of(lanes.begin(), lanes.end(),
-                            [this](const lane* before) { return stuck_wait_of(before) == nullptr; }))
+            if (all_locked && in.has_joint_jobs() ? is_free(lanes_before_locked(*l, {reach::before, next + 1}))
+                                                  : stuck_wait_of(l) == nullptr)
                 return true;
         }
     }
@@ -203,7 +217,7 @@ bool wait_graph::one_can_start(const pool_core& in, bool all_locked) const {
 /// for that job.
 bool wait_graph::is_over(const target& what) noexcept {
     if (what.room_in != nullptr)
-        return refuses(*what.room_in) || has_room(*what.room_in);
+        return refuses(*what.room_in) || room_lock(*what.room_in).has_room();
     if (what.for_room)
         return refuses(*what.in) || what.for_lane->waiting() < what.in->settings.lane_capacity;
     return (what.by != nullptr && !keeps_lane(*what.by)) || (what.future != nullptr && what.future->is_ready());

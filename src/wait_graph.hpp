@@ -133,6 +133,7 @@ class wait_graph {
     void find_stuck();
     const wait* stuck_wait_of(const lane* l) const noexcept;
     bool can_end(const target& what) const;
+    bool is_free(const std::vector<const lane*>& lanes) const noexcept;
     bool none_is_stuck(const pool_core& in) const noexcept;
     bool holds_up_what_is_behind(const pool_core& in) const noexcept;
     bool makes_room(const pool_core& in) const;

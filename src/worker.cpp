@@ -243,6 +243,7 @@ bool worker::next(lane& l, job_slot& job, std::uint64_t& number, bool ran) noexc
                 core.enqueue(l, age, submitted);
             return false;
         }
+        bool counts = true;
         if (l.attends) [[unlikely]] {
             l.head_lock.unlock();
             const turn whose = core.attend(l);
@@ -260,14 +261,13 @@ bool worker::next(lane& l, job_slot& job, std::uint64_t& number, bool ran) noexc
             assert(is_shared(next.on_stop) || shares_of_locked(l) == nullptr || core.is_stopping()); // I-SHARED-2
             if (is_shared(next.on_stop) && serve_beside(l, job))
                 return false;
-            if (is_joint(next.on_stop) && !place_in(next).runs)
-                taken.add(-1ULL); // it is not counted
+            counts = !is_joint(next.on_stop) || place_in(next).runs;
         }
         number = l.take_locked(job);
         assert(!l.has_job); // I-LANE-2
         l.has_job = true;
         const bool lane_wanted = l.has_room_to_tell_locked(core.settings.lane_capacity);
-        taken.add(); // under the lock: whoever looks into the lane afterwards finds its room, too (has_room_locked)
+        taken.add(counts ? 1 : 0); // under the lock: who looks into the lane afterwards finds its room, too (room_lock)
         l.head_lock.unlock();
         // relaxed: see tell_submitters.
         if (const bool pool_wanted = core.pool_room_wanted.load(std::memory_order_relaxed); lane_wanted || pool_wanted)

@@ -1119,6 +1119,29 @@ TEST(Barrier_deadlock, a_manual_pool_doubts_no_barrier_while_something_can_run) 
     EXPECT_EQ(reasons, (std::vector{discard_reason::would_deadlock, discard_reason::cancelled}));
 }
 
+TEST(Barrier_deadlock, a_manual_pool_doubts_again_where_what_was_ready_may_not_start) {
+    std::size_t discarded = 0;
+    held hold;
+    int ran = 0;
+    manual_pool pool({.on_discard = [&](const discard&) { ++discarded; }});
+    pool.submit_shared("shared", [&](const job_context& context) { hold = context.hold(); });
+    pool.submit("key", [&] {
+        pool.drain("behind");
+        ++ran;
+    });
+    pool.submit_barrier([] { ADD_FAILURE(); });
+    pool.submit_barrier([] { ADD_FAILURE(); });
+    pool.submit("shared", [&] { ++ran; }); // ready after the second, and waits for the hold
+    pool.submit_barrier([] { ADD_FAILURE(); });
+    pool.submit("behind", [&] { ++ran; });
+    pool.run_until_idle();
+    EXPECT_EQ(ran, 2);
+    EXPECT_EQ(discarded, 3U);
+    hold.release();
+    pool.drain();
+    EXPECT_EQ(ran, 3);
+}
+
 TEST(Barrier_deadlock, a_manual_pool_comes_to_an_end_where_the_handler_brings_another) {
     for (const std::size_t barriers : {1U, 2U}) {
         std::size_t discarded = 0;

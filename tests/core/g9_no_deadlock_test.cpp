@@ -535,6 +535,28 @@ TEST(G9_no_deadlock, a_wait_for_one_that_is_told_of_a_stop_or_a_close_is_not_ref
     }
 }
 
+TEST(G9_no_deadlock, a_drain_of_a_timed_job_that_is_discarded_where_there_is_no_room_is_not_refused) {
+    gate goes_on;
+    std::atomic<int> discarded = 0;
+    task_pool pool(
+        {.threads = 2, .pool_capacity = 1, .when_full = overflow::reject, .on_discard = [&](const discard& d) {
+             EXPECT_EQ(d.reason, discard_reason::no_room);
+             ++discarded;
+         }});
+    const opener at_end(goes_on);
+    ASSERT_TRUE(pool.submit("alpha", [&] {
+        goes_on.wait();
+        pool.drain("timed");
+    }));
+    ASSERT_TRUE(eventually([&] { return pool.stats().running == 1; }));
+    ASSERT_TRUE(pool.submit("alpha", [] {}));
+    ASSERT_TRUE(pool.submit_after(50ms, "timed", [] { ADD_FAILURE(); }));
+    goes_on.open();
+    pool.drain();
+    EXPECT_EQ(discarded, 1);
+    EXPECT_EQ(pool.stats().failed, 0U);
+}
+
 TEST(G9_no_deadlock, a_stop_makes_no_room_for_what_must_run) {
     // In a pool that is full of alpha's next job, alpha waits for a timed job, which has yet to find room.
     outcomes seen;

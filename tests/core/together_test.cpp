@@ -643,9 +643,10 @@ TEST(Together, such_a_one_is_discarded_by_a_manual_pool_when_nothing_else_can_ru
         co_return co_await in.async("a", [] {}).then("c", [] { return 3; });
     }(pool));
     pool.run_until_idle();
-    pool.submit_together({"b", "c"}, [] { ADD_FAILURE(); });
+    for (int i = 0; i < 2; ++i)
+        pool.submit_together({"b", "c"}, [] { ADD_FAILURE(); });
     pool.run_until_idle();
-    EXPECT_EQ(reasons, std::vector(1, discard_reason::would_deadlock));
+    EXPECT_EQ(reasons, std::vector(2, discard_reason::would_deadlock));
     hold.release();
     EXPECT_EQ(result.get(), 3);
     pool.drain();
