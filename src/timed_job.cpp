@@ -50,15 +50,22 @@ void deallocate(void* memory, std::align_val_t alignment) noexcept {
 
 struct was_taken_back {};
 
+/// Whether stop() has looked through the shard's lanes, and will take this back next. REQUIRES: the shard's lock.
+bool stop_takes_back_locked(const shard& s, const timed_job& t) noexcept {
+    return s.frozen && t.on_stop != stop_action::run;
+}
+
 /// Hands the job of one that runs once to its lane, unless it is taken back first: the shard's lock decides.
 struct hand_over final : job_source {
     timed_job& t;
-    explicit hand_over(timed_job& from) noexcept : t(from) {
+    const shard& in;
+    hand_over(timed_job& from, const shard& of_key) noexcept : t(from), in(of_key) {
         was_accepted = tries_again = true;
         ops = t.ops;
         store = [](job_source& self, void* storage) {
-            timed_job& moved = static_cast<hand_over&>(self).t;
-            if (moved.taken_back)
+            auto& source = static_cast<hand_over&>(self);
+            timed_job& moved = source.t;
+            if (moved.taken_back || stop_takes_back_locked(source.in, moved))
                 throw was_taken_back();
             move_callable(*moved.ops, storage, moved.storage);
             moved.ops = nullptr; // it is delivered
@@ -412,7 +419,7 @@ bool pool_core::try_to_deliver(timed_job& t, bool is_known_full) noexcept {
     shard& s = shards[t.shard];
     auto answer = submit_status::full;
     if (!is_known_full) {
-        hand_over source(t);
+        hand_over source(t, s);
         answer = submit_for_timed(t, source);
     }
     bool discards = false;
@@ -422,7 +429,8 @@ bool pool_core::try_to_deliver(timed_job& t, bool is_known_full) noexcept {
         if (t.ops != nullptr) {
             if (t.taken_back)
                 why = t.by_stop ? discard_reason::stopped : discard_reason::cancelled;
-            else if (answer == submit_status::full && settings.when_full != overflow::reject)
+            else if (answer == submit_status::full &&
+                     (settings.when_full != overflow::reject || stop_takes_back_locked(s, t)))
                 return false;
             discards = true;
             ++s.discarded;
