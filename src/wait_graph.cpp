@@ -172,8 +172,8 @@ bool wait_graph::holds_up_what_is_behind(const pool_core& in) const noexcept {
 bool wait_graph::makes_room(const pool_core& in) const {
     if (!in.has_joint_jobs() && one_can_start(in, false))
         return true;
-    // As of one instant: room that has come may have been given to a job that the look has passed by.
-    // Jobs may still be taken: so room is asked for after the look.
+    // As of one instant: room that has come may have been given to a job that the look has passed by. Jobs may still be
+    // taken, so room is asked for after the look.
     const room_lock lock(in);
     return one_can_start(in, true) || lock.has_room();
 }
