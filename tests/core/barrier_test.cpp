@@ -24,6 +24,9 @@ namespace {
 
 using namespace std::chrono_literals;
 
+/// How a coroutine is spawned that lends its key.
+const spawn_options lends{.while_suspended = suspension::interleave};
+
 /// A part of a callable that counts how many there are.
 struct counted {
     std::shared_ptr<std::atomic<int>> count;
@@ -225,13 +228,14 @@ TEST(Barrier, does_not_wait_for_a_coroutine_that_lends_its_key) {
     std::vector<std::string> order;
     task_pool pool({.threads = 1, .clock = clock});
     const opener opens(leave);
-    pool.submit("key",
-                [&]() -> task<> {
-                    began = true;
-                    co_await sleep_for(1ms);
-                    order.emplace_back("coroutine");
-                },
-                {.while_suspended = suspension::interleave});
+    pool.submit(
+        "key",
+        [&]() -> task<> {
+            began = true;
+            co_await sleep_for(1ms);
+            order.emplace_back("coroutine");
+        },
+        lends);
     EXPECT_TRUE(eventually([&] { return began && pool.stats().waiting == 1; }));
     pool.submit_barrier([&] { // while that sleeps
         leave.wait();
@@ -906,14 +910,16 @@ TEST(Barrier_deadlock, a_wait_for_a_coroutine_that_may_lend_its_key_is_none_whil
     const opener opens(placed);
     auto& pool = t.pool;
     std::atomic<bool> ran = false;
-    auto slow = pool.spawn("slow",
-                           [](gate& until) -> task<int> {
-                               until.wait();
-                               co_return 1;
-                           }(placed),
-                           {.while_suspended = suspension::interleave});
+    auto slow = pool.spawn(
+        "slow",
+        [](gate& until) -> task<int> {
+            until.wait();
+            co_return 1;
+        }(placed),
+        lends);
     EXPECT_TRUE(eventually([&] { return pool.stats().running == 1; }));
-    auto later = pool.spawn("slow", []() -> task<int> { co_return 2; }(), {.while_suspended = suspension::interleave});
+    auto later = pool.spawn(
+        "slow", []() -> task<int> { co_return 2; }(), lends);
     auto result = pool.async("key", [&] { return slow.get() + later.get(); });
     EXPECT_TRUE(eventually([&] { return pool.stats().blocked_threads >= 1; })); // it waits
     pool.submit_barrier([&] { ran = true; });
@@ -936,7 +942,7 @@ TEST(Barrier_deadlock, a_wait_for_a_coroutine_that_has_its_place_before_the_barr
     auto what = pool.async("what", [&] { of_what.wait(); });
     auto slow = pool.spawn(
         "slow", [](future<void> until) -> task<int> { co_return (co_await std::move(until), 1); }(std::move(what)),
-        {.while_suspended = suspension::interleave});
+        lends);
     occupy(pool, "slow", leave); // which runs while the coroutine is suspended
     of_what.open();
     pool.drain("what"); // and now it has its place
@@ -1019,6 +1025,9 @@ TEST(Barrier_deadlock, room_that_has_come_is_counted_in_jobs_of_several_keys) {
     }
 }
 
+/// A coroutine's job that lends its key and sleeps for an hour.
+task<void> sleeps() { co_await sleep_for(1h); }
+
 /// A job before a barrier finds no room in a pool that is filled by coroutines which lend their key, by the barrier,
 /// and by a job behind it; `of_their_key`: by one more, of the coroutines' key. Then the barrier is discarded.
 void no_room_beside_coroutines(std::size_t coroutines, bool of_their_key) {
@@ -1032,8 +1041,7 @@ void no_room_beside_coroutines(std::size_t coroutines, bool of_their_key) {
         EXPECT_TRUE(pool.submit("other", [] {})); // there is none for it
     });
     for (std::size_t i = 0; i < coroutines; ++i)
-        pool.spawn("slow", []() -> task<void> { co_await sleep_for(1h); }(),
-                   {.while_suspended = suspension::interleave});
+        pool.spawn("slow", sleeps(), lends);
     pool.async("slow", [] {}).get(); // they sleep
     pool.submit_barrier([] { ADD_FAILURE(); });
     if (of_their_key)
@@ -1055,10 +1063,6 @@ TEST(Barrier_deadlock, a_coroutine_that_lends_its_key_makes_no_room_before_the_b
 }
 
 TEST(Barrier_deadlock, each_coroutine_that_lends_its_key_takes_room) { no_room_beside_coroutines(2, true); }
-
-/// A coroutine's job that lends its key and sleeps for an hour.
-task<void> sleeps() { co_await sleep_for(1h); }
-const spawn_options lends{.while_suspended = suspension::interleave};
 
 TEST(Barrier_deadlock, a_job_before_it_drains_a_key_that_a_coroutine_lends) {
     gate begins;
