@@ -47,7 +47,7 @@ bool keeps_its_key() {
 }
 
 bool may_lend_its_key() {
-    taskpool::task_pool pool;
+    taskpool::task_pool pool({.autostart = false});
     std::vector<std::string> lines;
     const auto report = [](std::vector<std::string>& to) -> taskpool::task<> {
         to.push_back("begins");
@@ -56,6 +56,7 @@ bool may_lend_its_key() {
     };
     pool.submit("user-7", report(lines), {.while_suspended = taskpool::suspension::interleave});
     pool.submit("user-7", [&] { lines.push_back("another job"); });
+    pool.start();
     pool.drain();
     return lines == std::vector<std::string>{"begins", "another job", "goes on"};
 }

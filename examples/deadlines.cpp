@@ -13,8 +13,9 @@ bool drops_what_comes_too_late() {
     bool answered = false;
     taskpool::task_pool pool;
 
-    pool.submit("client-7", [] { std::this_thread::sleep_for(50ms); });
-    auto answer = pool.async("client-7", taskpool::with_deadline(pool.now() + 10ms, [&] { answered = true; }));
+    const auto latest = pool.now() + 10ms;
+    pool.submit("client-7", [latest] { std::this_thread::sleep_until(latest + 40ms); });
+    auto answer = pool.async("client-7", taskpool::with_deadline(latest, [&] { answered = true; }));
     try {
         answer.get();
     } catch (const taskpool::job_expired&) { // a job_discarded, too

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Keys that take turns by more than their age.
+#include <chrono>
 #include <string>
 #include <vector>
 
@@ -9,7 +10,7 @@ namespace {
 
 bool lets_the_urgent_go_first() {
     std::vector<std::string> ran; // one thread writes it
-    taskpool::task_pool pool({.threads = 1, .max_threads = 1, .autostart = false});
+    taskpool::task_pool pool({.threads = 1, .max_threads = 1, .ageing = std::chrono::hours(1), .autostart = false});
     const auto job = [&](const taskpool::job_context& context) { ran.push_back(context.key()); };
 
     pool.submit("nightly report", job, {.priority = taskpool::priority::low});

@@ -23,7 +23,7 @@ DRIVER = [sys.executable, "-B", str(HERE.parent / "bench.py")]
 
 
 def run_faulty(fault, *arguments):
-    command = [FAULTY, "--workload", "hot1", "--jobs", "2000", "--patience-ms", "1000", *arguments]
+    command = [FAULTY, "--workload", "hot1", "--jobs", "2000", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, "BENCH_FAULT": fault})
     return done.returncode, json.loads(done.stdout)
 
@@ -36,7 +36,7 @@ class Verification(unittest.TestCase):
             self.assertGreater(result["ran"], 1000)
 
     def test_a_job_that_is_dropped(self):
-        status, result = run_faulty("drop")
+        status, result = run_faulty("drop", "--patience-ms", "5000")
         self.assertEqual((status, result["exact"], result["ran"]), (1, False, 2000 - 9))
 
     def test_jobs_that_are_exchanged(self):
@@ -57,7 +57,7 @@ class Driver(unittest.TestCase):
 
     def peer(self, program, fault, command="exec"):
         path = self.folder / program
-        path.write_text(f'#!/bin/sh\nBENCH_FAULT={fault} {command} "{FAULTY}" "$@" --patience-ms 1000\n')
+        path.write_text(f'#!/bin/sh\nBENCH_FAULT={fault} {command} "{FAULTY}" "$@"\n')
         path.chmod(0o755)
 
     def command(self, *arguments):
@@ -73,15 +73,15 @@ class Driver(unittest.TestCase):
         self.peer("taskpool", "none")
         self.peer("asio", "swap")
         self.peer("caf", "crash")
-        self.peer("onetbb", "none", command="sleep 60;")
+        self.peer("onetbb", "none", command="sleep 100;")
         self.peer("lock_per_key", "swap")
         results = self.folder / "results.json"
-        done = subprocess.run(self.command("--rounds", "2", "--timeout", "5", "--json", str(results)),
-                              capture_output=True, text=True, timeout=60)
+        done = subprocess.run(self.command("--rounds", "2", "--timeout", "20", "--json", str(results)),
+                              capture_output=True, text=True, timeout=100)
         self.assertEqual(done.returncode, 1, done.stderr)
         self.assertRegex(done.stdout, r"broken: asio, hot1: 18 out of order, 0 missing")
         self.assertRegex(done.stdout, r"failed: caf, hot1: signal 6")
-        self.assertRegex(done.stdout, r"failed: onetbb, hot1: took longer than 5 s")
+        self.assertRegex(done.stdout, r"failed: onetbb, hot1: took longer than 20 s")
         self.assertRegex(done.stdout, r"\| lock-per-key \(no order\) +\| [\d.,]+ broken")
         self.assertRegex(done.stdout, r"\| taskpool +\| [\d.,]+ +\|")
         runs = json.loads(results.read_text())["runs"]

@@ -89,14 +89,14 @@ class http_server {
         const auto deadline = std::chrono::steady_clock::now() + limit_;
         std::string head;
         char chunk[2048];
-        while (head.find("\r\n\r\n") == std::string::npos && std::chrono::steady_clock::now() < deadline) {
+        do {
             const auto n = ::recv(socket.get(), chunk, sizeof chunk, 0);
             if (n < 0 && head.empty())
                 fail(errno == EAGAIN ? ETIMEDOUT : errno, "no answer");
             if (n <= 0)
                 break;
             head.append(chunk, static_cast<std::size_t>(n));
-        }
+        } while (head.find("\r\n\r\n") == std::string::npos && std::chrono::steady_clock::now() < deadline);
         return head;
     }
 

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -62,6 +63,27 @@ inline bool eventually(const std::function<bool()>& happened) {
 }
 
 inline bool group_exists(long leader) { return kill(static_cast<pid_t>(-leader), 0) == 0; }
+
+/// Whether a process of the group may still do something. One that was killed is there until it gets the processor for
+/// the last time, and its parent has looked.
+inline bool group_lives(long leader) {
+    for (const auto& process : std::filesystem::directory_iterator("/proc")) {
+        std::ifstream file(process.path() / "stat"); // PID (NAME) STATE PARENT GROUP ...; see proc(5)
+        std::string stat;
+        std::getline(file, stat); // which is empty where there is none, or no more
+        const auto name_end = stat.rfind(") ");
+        char state = 0;
+        long parent = 0, group = 0;
+        if (name_end != std::string::npos &&
+            std::sscanf(stat.c_str() + name_end + 2, "%c %ld %ld", &state, &parent, &group) == 3 && group == leader &&
+            state != 'Z' && state != 'X')
+            return true;
+    }
+    return false;
+}
+inline bool group_ends(long leader) {
+    return eventually([&] { return !group_lives(leader); });
+}
 
 /// One `taskpool` that runs. Its input is `input` unless `in` is given; its output goes to files unless `out` or `err`
 /// is.

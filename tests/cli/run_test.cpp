@@ -11,6 +11,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include "../sanitizers.hpp"
 #include "cli_process.hpp"
 
 namespace taskpool::cli {
@@ -74,7 +75,7 @@ TEST(Run, DifferentKeysRunAtTheSameTime) {
     EXPECT_EQ(result.code, 0) << result.err;
 }
 
-TEST(Run, TheRealLog) {
+TEST(Run, TheRealLog_stress) {
     const auto log = std::filesystem::path(__FILE__).parent_path() / "../../../shared/data/access.log";
     if (!std::filesystem::exists(log))
         GTEST_SKIP() << "no log here";
@@ -94,7 +95,7 @@ TEST(Run, TheRealLog) {
     EXPECT_EQ(last.size(), 1'753U);
 }
 
-TEST(Run, HotKeyTiming) {
+TEST(Run, HotKey_timing) {
     // 40 of 120 jobs of 20 ms are of one key: 0.8 s if it never has to wait for its turn; 1.4 s and more in turn by
     // key.
     for (const bool first : {true, false}) {
@@ -105,7 +106,7 @@ TEST(Run, HotKeyTiming) {
         const auto result = run_cli({"run", "-k", "1", "-j", "3", "--stdin", "--", "sleep", "0.02"}, input);
         const std::chrono::duration<double> time = std::chrono::steady_clock::now() - before;
         EXPECT_EQ(result.code, 0) << result.err;
-        EXPECT_LT(time.count(), 8.0) << "0.9 s on an idle machine";
+        EXPECT_LT(time.count(), 10.0 * testing::slowness) << "0.9 s on an idle machine";
     }
 }
 
@@ -270,7 +271,7 @@ TEST(Run, AClosedStdoutEndsTheRunAndLeavesNothing) {
     EXPECT_EQ(process.wait(), 1);
     EXPECT_TRUE(has(process.err(), "record 1: cannot write its output to standard output: Broken pipe"))
         << process.err();
-    EXPECT_FALSE(group_exists(std::stol(contents(dir / "2"))));
+    EXPECT_TRUE(group_ends(std::stol(contents(dir / "2"))));
 }
 
 // --- How it ends
@@ -363,18 +364,22 @@ TEST(Run, HaltNowEndsWhatRuns) {
                 count_to(20));
     EXPECT_EQ(result.code, 124);
     EXPECT_TRUE(rest_not_run(result.err, 2, "0 ok, 1 failed, 1 ended early")) << result.err;
-    EXPECT_FALSE(group_exists(std::stol(contents(dir / "pid"))));
+    EXPECT_TRUE(group_ends(std::stol(contents(dir / "pid"))));
 }
 
 TEST(Run, TimeoutsEndTheWholeGroup) {
     const scratch dir;
-    const auto result =
-        run_cli({"run", "-k", "1", "--timeout", "300ms", "--kill-after", "100ms", "sh", "-c",
-                 "echo $$ > \"$0/pid\"; trap '' TERM; sh -c 'trap \"\" TERM; while :; do sleep 600; done'", dir.path()},
-                "a\n");
-    EXPECT_EQ(result.code, 123);
-    EXPECT_TRUE(has(result.err, "1 record: 0 ok, 1 timed out")) << result.err;
-    EXPECT_FALSE(group_exists(std::stol(contents(dir / "pid"))));
+    for (int ms = 300; !std::filesystem::exists(dir / "pid"); ms *= 4) { // it had no time to say that it runs
+        const auto result =
+            run_cli({"run", "-k", "1", "--timeout", std::to_string(ms) + "ms", "--kill-after", "100ms", "sh", "-c",
+                     "trap '' TERM; echo $$ > \"$0/new\"; "
+                     "sh -c 'mv \"$0/new\" \"$0/pid\"; while :; do sleep 600; done' \"$0\"",
+                     dir.path()},
+                    "a\n");
+        EXPECT_EQ(result.code, 123);
+        EXPECT_TRUE(has(result.err, "1 record: 0 ok, 1 timed out")) << result.err;
+    }
+    EXPECT_TRUE(group_ends(std::stol(contents(dir / "pid"))));
 }
 
 TEST(Run, ASmallBufferHoldsTheReaderBack) {

@@ -329,19 +329,19 @@ TEST(Barrier, does_not_wait_for_a_job_whose_time_has_not_come) {
 
 TEST(Barrier, what_jobs_before_it_submit_comes_after_it) {
     gate leave;
-    std::vector<std::string> order;
+    journal<std::string> order;
     task_pool pool({.threads = 1});
     const opener opens(leave);
     pool.submit("key", [&] {
         leave.wait();
-        pool.submit("key", [&] { order.emplace_back("later"); });
-        pool.submit("other", [&] { order.emplace_back("later"); });
-        order.emplace_back("first");
+        pool.submit("key", [&] { order.add("later"); });
+        pool.submit("other", [&] { order.add("later"); });
+        order.add("first");
     });
-    pool.submit_barrier([&] { order.emplace_back("barrier"); });
+    pool.submit_barrier([&] { order.add("barrier"); });
     leave.open();
     pool.drain();
-    EXPECT_EQ(order, (std::vector<std::string>{"first", "barrier", "later", "later"}));
+    EXPECT_EQ(order.entries(), (std::vector<std::string>{"first", "barrier", "later", "later"}));
 }
 
 TEST(Barrier, may_submit) {

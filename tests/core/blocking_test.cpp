@@ -17,21 +17,36 @@ TEST(Blocking, timing_a_thousand_keys_sleep_side_by_side) {
         }));
     }
     pool.drain();
-    EXPECT_LT(steady::now() - begin, 2s * slowness);
+    EXPECT_LT(steady::now() - begin, 5s * slowness); // in turn they take 50 s
     EXPECT_EQ(ran, 1'000);
 }
 
+/// How many are inside, and the most there ever were. All of it is relaxed: for anything else ThreadSanitizer takes a
+/// lock, and who waits for that does not compute.
+class occupancy {
+  public:
+    void enter() noexcept {
+        const int now = inside_.fetch_add(1, std::memory_order_relaxed) + 1;
+        for (int before = most();
+             before < now && !most_.compare_exchange_weak(before, now, std::memory_order_relaxed);) {
+        }
+    }
+    void leave() noexcept { inside_.fetch_sub(1, std::memory_order_relaxed); }
+    int most() const noexcept { return most_.load(std::memory_order_relaxed); }
+
+  private:
+    std::atomic<int> inside_ = 0, most_ = 0;
+};
+
 TEST(Blocking, timing_jobs_that_compute_never_grow_the_pool) {
     std::atomic<bool> done = false;
-    std::atomic<int> running = 0, most = 0;
+    occupancy computing;
     task_pool pool({.threads = 2});
     for (int i = 0; i < 8; ++i) {
         ASSERT_TRUE(pool.submit(std::to_string(i), [&] {
-            const int now = ++running;
-            for (int before = most; before < now && !most.compare_exchange_weak(before, now);) {
-            }
+            computing.enter();
             burn(75ms);
-            --running;
+            computing.leave();
         }));
     }
     std::size_t threads = 0, blocked = 0;
@@ -47,27 +62,25 @@ TEST(Blocking, timing_jobs_that_compute_never_grow_the_pool) {
     done = true;
     watcher.join();
     EXPECT_LE(threads, 2U);
-    EXPECT_LE(most, 2);
+    EXPECT_LE(computing.most(), 2);
     EXPECT_EQ(blocked, 0U);
 }
 
 TEST(Blocking, a_pool_started_with_work_has_no_more_threads_than_it_should) {
     // Found by this test: the housekeeper looked before the first workers stood, and added as many again.
     for (int round = 0; round < 50; ++round) {
-        std::atomic<int> running = 0, most = 0;
+        occupancy computing;
         basic_task_pool<int> pool({.threads = 2, .autostart = false});
         for (int key = 0; key < 10; ++key) {
             ASSERT_TRUE(pool.submit(key, [&] {
-                const int now = ++running;
-                for (int before = most; before < now && !most.compare_exchange_weak(before, now);) {
-                }
+                computing.enter();
                 burn(500us);
-                --running;
+                computing.leave();
             }));
         }
         pool.start();
         pool.drain();
-        ASSERT_LE(most, 2);
+        ASSERT_LE(computing.most(), 2);
         ASSERT_LE(pool.stats().threads, 2U);
     }
 }

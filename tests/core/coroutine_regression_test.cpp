@@ -198,16 +198,18 @@ TEST(Regression_future, what_follows_in_a_pool_that_the_waiting_key_fills_is_cal
 }
 
 TEST(Regression, a_submit_in_a_pool_filled_by_sleeping_coroutines_waits_for_one_of_them) {
-    task_pool pool({.threads = 1, .pool_capacity = 4});
+    const auto clock = std::make_shared<manual_clock>();
+    task_pool pool({.threads = 1, .pool_capacity = 4, .clock = clock});
     for (const auto* const key : {"x", "y"})
         ASSERT_TRUE(pool.submit(key, []() -> task<> { co_await sleep_for(20ms); },
                                 {.while_suspended = suspension::interleave}));
-    EXPECT_TRUE(pool.async("a",
-                           [&] {
-                               fill(pool, "a");
-                               return bool(pool.submit("a", [] {}));
-                           })
-                    .get());
+    auto accepted = pool.async("a", [&] {
+        fill(pool, "a");
+        return bool(pool.submit("a", [] {}));
+    });
+    EXPECT_TRUE(eventually([&] { return pool.stats().blocked_threads == 1 || accepted.is_ready(); })); // it waits
+    clock->advance(20ms);
+    EXPECT_TRUE(accepted.get());
 }
 
 // --- Holds of coroutines ---------------------------------------------------------------------------------------------

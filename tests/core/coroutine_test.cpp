@@ -454,7 +454,7 @@ TEST(This_job, a_hold_keeps_the_key_beyond_the_coroutine) {
     }
 }
 
-TEST(Sleep, takes_no_thread_and_is_never_early) {
+TEST(Sleep, timing_takes_no_thread_and_is_never_early) {
     task_pool pool({.threads = 1, .max_threads = 1});
     const auto sleeps = []() -> task<std::chrono::nanoseconds> {
         const auto before = steady::now();

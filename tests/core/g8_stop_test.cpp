@@ -386,6 +386,7 @@ TEST(G8_stop, drain_for_names_a_held_key) {
     held kept;
     task_pool pool({.threads = 1});
     ASSERT_TRUE(pool.submit("held", [&](const job_context& context) { kept = context.hold(); }));
+    ASSERT_TRUE(eventually([&] { return pool.stats().suspended_lanes == 1; }));
     const auto report = pool.drain_for(10ms);
     EXPECT_EQ(report.keys, std::vector<std::string>{"held"});
     kept.release();

@@ -191,7 +191,8 @@ TEST(Lifecycle, no_thread_is_left_behind) {
         pool.drain();
         EXPECT_GE(threads_named("leftover"), 1);
     }
-    EXPECT_EQ(threads_named("leftover"), 0);
+    // The system may show a thread that has been joined for a moment.
+    EXPECT_TRUE(eventually([&] { return threads_named("leftover") == 0; }));
     gate submitted, destroyed;
     auto pool = std::make_unique<task_pool>(options{.threads = 3, .name = "leftover"});
     ASSERT_TRUE(pool->submit("key", [&] {
@@ -465,27 +466,29 @@ TEST(Lifecycle, keys_may_have_no_bytes_or_a_mebibyte) {
 }
 
 TEST(Lifecycle, a_job_may_submit_a_million_others_to_as_many_keys) {
+    constexpr int many = sanitized ? 100'000 : 1'000'000;
     std::atomic<int> ran = 0;
-    basic_task_pool<int> pool({.threads = 2, .pool_capacity = 1'000'000});
+    basic_task_pool<int> pool({.threads = 2, .pool_capacity = many});
     ASSERT_TRUE(pool.submit(-1, [&] {
-        for (int key = 0; key < 1'000'000; ++key)
+        for (int key = 0; key < many; ++key)
             EXPECT_EQ(pool.submit(key, [&] { ran.fetch_add(1, std::memory_order_relaxed); }), submit_status::accepted);
     }));
     pool.drain();
-    EXPECT_EQ(ran, 1'000'000);
-    EXPECT_EQ(pool.stats().finished, 1'000'001U);
+    EXPECT_EQ(ran, many);
+    EXPECT_EQ(pool.stats().finished, many + 1U);
 }
 
 TEST(Lifecycle, a_job_may_submit_a_million_others_to_a_few_keys_waiting_for_room) {
+    constexpr int many = sanitized ? 100'000 : 1'000'000;
     std::atomic<int> ran = 0;
     basic_task_pool<int> pool({.threads = 1});
     ASSERT_TRUE(pool.submit(-1, [&] {
-        for (int i = 0; i < 1'000'000; ++i)
+        for (int i = 0; i < many; ++i)
             EXPECT_EQ(pool.submit(i % 8, [&] { ran.fetch_add(1, std::memory_order_relaxed); }),
                       submit_status::accepted);
     }));
     pool.drain();
-    EXPECT_EQ(ran, 1'000'000);
+    EXPECT_EQ(ran, many);
 }
 
 TEST(Lifecycle, a_job_that_submits_a_million_others_to_its_own_key_is_told_when_it_is_full) {

@@ -558,6 +558,7 @@ TEST(Matrix_then, drain) {
     results.push_back(std::move(first).then("b", [](int n) { return n; }));
     for (int i = 0; i < 5; ++i)
         results.push_back(pool.async("c" + std::to_string(i), [] { return 1; }).then("b", [](int n) { return n; }));
+    ASSERT_TRUE(eventually([&] { return pool.active_keys() == 2; }));
     EXPECT_EQ(sorted(pool.drain_for(20ms).keys), (std::vector<std::string>{"a", "b"}));
     busy.open();
     pool.drain();

@@ -129,9 +129,10 @@ TEST(Priority, the_higher_goes_first_on_threads_too) {
 
 TEST(Priority, what_has_waited_long_enough_goes_before_a_higher_class) {
     busy_pool b(5ms);
-    b.pool.submit("low", b.job("low"), low);
     b.pool.submit("normal", b.job("normal"));
-    let_ticks_pass(30ms); // more than twice the ageing
+    b.pool.submit("low", b.job("low"), low);
+    const auto so_far = b.pool.stats().oldest_wait;
+    ASSERT_TRUE(eventually([&] { return b.pool.stats().oldest_wait >= so_far + 30ms; })); // over twice the ageing
     b.pool.submit("high", b.job("high"), high);
     b.busy.open();
     b.pool.drain();

@@ -116,10 +116,16 @@ TEST(Stats, histograms_count_each_job_that_started_and_returned) {
 }
 
 TEST(Stats, histograms_tell_how_long_jobs_waited_and_ran) {
-    // The times are real ones; a tick or two of error is allowed for.
-    task_pool pool({.threads = 1, .autostart = false});
-    ASSERT_TRUE(pool.submit("key", [] { burn(40ms); }));
-    let_ticks_pass(20ms);
+    // By the pool's own clock, of which real time says nothing on a busy machine: the age of what waits shows it.
+    task_pool pool({.threads = 1, .max_threads = 1, .autostart = false});
+    const auto until = [&](std::chrono::milliseconds age) {
+        return eventually([&] { return pool.stats().oldest_wait >= age; });
+    };
+    ASSERT_TRUE(pool.submit("key", [&] {
+        pool.submit("other", [] {});
+        EXPECT_TRUE(until(40ms));
+    }));
+    ASSERT_TRUE(until(20ms));
     pool.start();
     pool.drain();
     const auto long_enough = [](const histogram& times, std::size_t first) {
@@ -128,9 +134,9 @@ TEST(Stats, histograms_tell_how_long_jobs_waited_and_ran) {
             counted += times.counts[i];
         return counted;
     };
-    EXPECT_EQ(long_enough(pool.stats().wait_time, 5), 1U); // 16 ms or more
+    EXPECT_EQ(long_enough(pool.stats().wait_time, 5), 2U); // 16 ms or more: both
     EXPECT_EQ(long_enough(pool.stats().run_time, 6), 1U);  // 32 ms or more
-    EXPECT_GE(pool.stats().run_time.quantile(0.5), 64ms);
+    EXPECT_GE(pool.stats().run_time.quantile(1), 64ms);
 }
 
 TEST(Stats, a_histogram_s_quantile_is_the_end_of_its_bucket) {
@@ -175,6 +181,7 @@ TEST(Stats, counters_never_shrink_and_agree_while_work_goes_on) {
 }
 
 TEST(Stats, the_hottest_key_is_found_among_many) {
+    const auto begin = steady::now();
     task_pool pool({.threads = 2, .lane_capacity = 1'000});
     for (int i = 0; i < 100'000; ++i) {
         ASSERT_TRUE(pool.submit("hot", [] {}));
@@ -190,7 +197,8 @@ TEST(Stats, the_hottest_key_is_found_among_many) {
     EXPECT_EQ(hottest[0].key, "hot");
     EXPECT_EQ(hottest[1].key, "warm");
     // An estimate; the error that it admits is the most it may be too high, apart from the sampling's.
-    EXPECT_GE(hottest[0].jobs, 50'000U);
+    const auto halvings = (steady::now() - begin) / 10s; // by which the past counts less
+    EXPECT_GE(hottest[0].jobs, 50'000U >> halvings);
     EXPECT_LE(hottest[0].jobs - std::min(hottest[0].error, hottest[0].jobs), 150'000U);
     for (std::size_t i = 1; i < hottest.size(); ++i)
         EXPECT_GE(hottest[i - 1].jobs, hottest[i].jobs);
@@ -206,7 +214,7 @@ TEST(Stats, hottest_keys_are_as_many_as_asked_for_in_bounded_memory) {
     EXPECT_EQ(pool.hottest_keys(0).size(), 0U);
     EXPECT_EQ(pool.hottest_keys(3).size(), 3U);
     EXPECT_LE(pool.hottest_keys(1'000'000).size(), 256U);
-    EXPECT_TRUE(eventually([&] { return counted_key::alive - before <= 300; }, 10s));
+    EXPECT_TRUE(eventually([&] { return counted_key::alive - before <= 300; }));
 }
 
 } // namespace

@@ -194,6 +194,8 @@ void run_stress(const stress_case& what, int rounds, unsigned seed) {
         std::thread second([&] { pool->stop(); });
         pool->stop();
         second.join();
+        stopped = true;
+        canceller.join(); // it may have been telling of one that it has cancelled
         const auto now = pool->stats();
         EXPECT_EQ(now.accepted, now.finished + now.discarded);
         EXPECT_EQ(now.timers, 0U);
@@ -201,7 +203,8 @@ void run_stress(const stress_case& what, int rounds, unsigned seed) {
         EXPECT_EQ(now.discarded, all.reported);
     }
     stopped = true;
-    canceller.join();
+    if (canceller.joinable())
+        canceller.join();
     EXPECT_EQ(all.ended, all.accepted);
     EXPECT_EQ(beats_alive, 0U);
     EXPECT_EQ(all.lies, 0U);

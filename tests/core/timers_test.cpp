@@ -64,7 +64,7 @@ TEST(Submit_after, runs_soon_after_its_time_though_the_pool_was_asleep) {
     ASSERT_TRUE(pool.submit_after(300ms, "key", [&] { late = (steady::now() - due).count(); }));
     pool.drain();
     EXPECT_GE(late, 0);
-    EXPECT_LT(steady::duration(late), 3s * slowness);
+    EXPECT_LT(steady::duration(late), 20s * slowness);
 }
 
 TEST(Submit_after, an_earlier_one_wakes_a_keeper_that_sleeps_for_a_later_one) {
@@ -243,9 +243,11 @@ TEST(Submit_after, is_accepted_once_and_finished_once) {
     for (int i = 0; i < 500; ++i)
         ASSERT_TRUE(pool.submit_after(std::chrono::milliseconds(i), std::to_string(i % 7), [] {}));
     clock->advance(250ms);
-    ASSERT_TRUE(eventually([&] { return pool.stats().finished == 251; }));
+    ASSERT_TRUE(eventually([&] {
+        const auto now = pool.stats();
+        return now.finished == 251 && now.timers == 249;
+    }));
     EXPECT_EQ(pool.stats().accepted, 500U);
-    EXPECT_EQ(pool.stats().timers, 249U);
     pool.stop();
     EXPECT_EQ(pool.stats().finished, 251U);
     EXPECT_EQ(pool.stats().discarded, 249U);
@@ -827,8 +829,7 @@ TEST(Submit_after, block_a_key_without_room_holds_up_no_other) {
     for (int i = 0; i < 1'000; ++i)
         ASSERT_TRUE(pool.submit_after(1s, std::to_string(i), [&] { ++ran; }));
     clock->advance(1s);
-    EXPECT_TRUE(eventually([&] { return ran == 1'000; }));
-    EXPECT_EQ(pool.stats().timers, 100U);
+    EXPECT_TRUE(eventually([&] { return ran == 1'000 && pool.stats().timers == 100; }));
 }
 
 // I-TIMED-2
@@ -1022,14 +1023,14 @@ TEST(Submit_every, the_first_time_after_a_period_and_then_every_period) {
     EXPECT_EQ(handle.missed(), 0U);
 }
 
-TEST(Submit_every, does_not_drift_over_ten_thousand_beats) {
+TEST(Submit_every, does_not_drift_over_thousands_of_beats) {
     // The period is no whole number of ticks, and the clock moves by what has nothing to do with it.
     const auto clock = new_clock();
     std::atomic<int> beats = 0;
     std::atomic<steady::rep> worst = 0;
     task_pool pool({.threads = 1, .clock = clock});
     constexpr auto period = 1'000'700us;
-    constexpr int rounds = 10'000;
+    constexpr int rounds = sanitized ? 2'000 : 10'000;
     const auto begin = clock->now();
     const timer handle = pool.submit_every(period, "key", [&] {
         const auto late = (clock->now() - (begin + ++beats * period)).count();
@@ -1149,6 +1150,8 @@ TEST(Submit_every, keeps_one_callable_with_its_state) {
         clock->advance(1s);
         ASSERT_TRUE(eventually([&] { return seen == i && pool.active_keys() == 0; }));
     }
+    ASSERT_TRUE(pool.submit_after(0s, "after it", [] {}));
+    pool.drain(); // the keeper is done with the beat: it does one after the other
     EXPECT_EQ(alive, 1);
     EXPECT_TRUE(handle.cancel());
     EXPECT_EQ(alive, 0); // though the handle is there
@@ -1188,7 +1191,7 @@ TEST(Submit_every, cancelled_by_its_handle_it_beats_no_more) {
     EXPECT_FALSE(handle.cancel());
     clock->advance(1h);
     EXPECT_TRUE(for_a_while([&] { return beats == 1; }));
-    EXPECT_EQ(pool.stats().timers, 0U);
+    EXPECT_TRUE(eventually([&] { return pool.stats().timers == 0; }));
     EXPECT_EQ(discarded, 0); // it is not reported
     pool.stop();
     expect_all_accounted_for(pool);
@@ -1213,7 +1216,7 @@ TEST(Submit_every, cancelled_while_a_beat_runs_that_runs_to_its_end) {
     ASSERT_TRUE(eventually([&] { return begun == 1; }));
     EXPECT_TRUE(handle.cancel());
     EXPECT_EQ(alive, 1);
-    EXPECT_EQ(pool.stats().timers, 0U);
+    EXPECT_TRUE(eventually([&] { return pool.stats().timers == 0; })); // when the keeper is done with this beat
     leave.open();
     EXPECT_TRUE(eventually([&] { return ended == 1 && alive == 0; }));
 }
@@ -1591,8 +1594,8 @@ TEST(Manual_clock, may_begin_and_end_anywhere) {
         clock->advance(1ns);
         EXPECT_TRUE(eventually([&] { return ran == 1; }));
         clock->advance_to(manual_clock::time_point::max());
-        EXPECT_TRUE(eventually([&] { return ran == 2; }));
-        EXPECT_EQ(pool.stats().timers, 1U); // the end of all times does not come
+        EXPECT_TRUE(eventually([&] { return ran == 2 && pool.stats().timers == 1; }));
+        EXPECT_TRUE(for_a_while([&] { return pool.stats().timers == 1; }, 5ms)); // the end of all times does not come
     }
 }
 

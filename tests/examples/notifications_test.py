@@ -53,7 +53,7 @@ class NotifyTest(unittest.TestCase):
             self.enough(self.attempts)
 
     def start(self, *options, stdin=subprocess.DEVNULL, at=None):
-        process = subprocess.Popen([NOTIFY, *map(str, options), at or self.at], cwd=self.folder, stdin=stdin,
+        process = subprocess.Popen([NOTIFY, "--timeout", str(PATIENCE), *map(str, options), at or self.at], cwd=self.folder, stdin=stdin,
                                    stderr=subprocess.PIPE)
         self.addCleanup(process.stderr.close)
         self.addCleanup(process.wait)
