@@ -62,8 +62,6 @@ inline bool eventually(const std::function<bool()>& happened) {
     return true;
 }
 
-inline bool group_exists(long leader) { return kill(static_cast<pid_t>(-leader), 0) == 0; }
-
 /// Whether a process of the group may still do something. One that was killed is there until it gets the processor for
 /// the last time, and its parent has looked.
 inline bool group_lives(long leader) {

@@ -11,7 +11,6 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include "../sanitizers.hpp"
 #include "cli_process.hpp"
 
 namespace taskpool::cli {
@@ -93,21 +92,6 @@ TEST(Run, TheRealLog_stress) {
     }
     EXPECT_EQ(seen.size(), 10'000U);
     EXPECT_EQ(last.size(), 1'753U);
-}
-
-TEST(Run, HotKey_timing) {
-    // 40 of 120 jobs of 20 ms are of one key: 0.8 s if it never has to wait for its turn; 1.4 s and more in turn by
-    // key.
-    for (const bool first : {true, false}) {
-        std::string input;
-        for (int i = 0; i < 120; ++i)
-            input += (first ? i < 40 : i % 3 == 0) ? "hot\n" : "cold" + std::to_string(i) + "\n";
-        const auto before = std::chrono::steady_clock::now();
-        const auto result = run_cli({"run", "-k", "1", "-j", "3", "--stdin", "--", "sleep", "0.02"}, input);
-        const std::chrono::duration<double> time = std::chrono::steady_clock::now() - before;
-        EXPECT_EQ(result.code, 0) << result.err;
-        EXPECT_LT(time.count(), 10.0 * testing::slowness) << "0.9 s on an idle machine";
-    }
 }
 
 // --- What a command gets
@@ -369,16 +353,18 @@ TEST(Run, HaltNowEndsWhatRuns) {
 
 TEST(Run, TimeoutsEndTheWholeGroup) {
     const scratch dir;
-    for (int ms = 300; !std::filesystem::exists(dir / "pid"); ms *= 4) { // it had no time to say that it runs
+    // Again with more time, where it had none to say that it runs.
+    for (int ms = 300; ms < 30'000 && !std::filesystem::exists(dir / "pid"); ms *= 4) {
         const auto result =
             run_cli({"run", "-k", "1", "--timeout", std::to_string(ms) + "ms", "--kill-after", "100ms", "sh", "-c",
                      "trap '' TERM; echo $$ > \"$0/new\"; "
                      "sh -c 'mv \"$0/new\" \"$0/pid\"; while :; do sleep 600; done' \"$0\"",
                      dir.path()},
                     "a\n");
-        EXPECT_EQ(result.code, 123);
-        EXPECT_TRUE(has(result.err, "1 record: 0 ok, 1 timed out")) << result.err;
+        ASSERT_EQ(result.code, 123) << result.err;
+        ASSERT_TRUE(has(result.err, "1 record: 0 ok, 1 timed out")) << result.err;
     }
+    ASSERT_TRUE(std::filesystem::exists(dir / "pid"));
     EXPECT_TRUE(group_ends(std::stol(contents(dir / "pid"))));
 }
 

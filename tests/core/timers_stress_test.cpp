@@ -180,6 +180,10 @@ void run_stress(const stress_case& what, int rounds, unsigned seed) {
             std::this_thread::yield();
         }
     });
+    const auto end_canceller = [&] { // it may be telling of one that it has cancelled
+        stopped = true;
+        canceller.join();
+    };
     if (what.by_job) {
         gate submitted, destroyed;
         ASSERT_TRUE(pool->submit_after(0s, "the last", [&] {
@@ -190,21 +194,18 @@ void run_stress(const stress_case& what, int rounds, unsigned seed) {
         submitted.open();
         destroyed.wait();
         EXPECT_TRUE(eventually([&] { return all.ended == all.accepted && beats_alive == 0; }));
+        end_canceller();
     } else {
         std::thread second([&] { pool->stop(); });
         pool->stop();
         second.join();
-        stopped = true;
-        canceller.join(); // it may have been telling of one that it has cancelled
+        end_canceller();
         const auto now = pool->stats();
         EXPECT_EQ(now.accepted, now.finished + now.discarded);
         EXPECT_EQ(now.timers, 0U);
         EXPECT_EQ(now.waiting, 0U);
         EXPECT_EQ(now.discarded, all.reported);
     }
-    stopped = true;
-    if (canceller.joinable())
-        canceller.join();
     EXPECT_EQ(all.ended, all.accepted);
     EXPECT_EQ(beats_alive, 0U);
     EXPECT_EQ(all.lies, 0U);

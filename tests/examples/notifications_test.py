@@ -53,8 +53,8 @@ class NotifyTest(unittest.TestCase):
             self.enough(self.attempts)
 
     def start(self, *options, stdin=subprocess.DEVNULL, at=None):
-        process = subprocess.Popen([NOTIFY, "--timeout", str(PATIENCE), *map(str, options), at or self.at], cwd=self.folder, stdin=stdin,
-                                   stderr=subprocess.PIPE)
+        command = [NOTIFY, "--timeout", str(PATIENCE), *map(str, options), at or self.at]
+        process = subprocess.Popen(command, cwd=self.folder, stdin=stdin, stderr=subprocess.PIPE)
         self.addCleanup(process.stderr.close)
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
@@ -117,8 +117,7 @@ class Sending(NotifyTest):
     def test_order_rate_and_nothing_lost(self):
         kinds = ["hello"] * 46 + ["no such address", "never"]
         lines = shuffled(50, 50, lambda chance: chance.choice(kinds)) + ["user 1", "\tno user"]
-        status, errors = self.run_on(lines, "--rate", 12, "--burst", 10, "--attempts", 6, "--backoff", 0.002,
-                                     "--timeout", PATIENCE)
+        status, errors = self.run_on(lines, "--rate", 12, "--burst", 10, "--attempts", 6, "--backoff", 0.002)
         self.assertEqual(status, 1, errors)
 
         # Each user's attempts, to the last one and in this order.
@@ -162,7 +161,7 @@ class Sending(NotifyTest):
 class Stopping(NotifyTest):
     """At a rate by which the input would take longer than anybody waits."""
 
-    SLOW = ("--rate", 1, "--burst", 3, "--timeout", PATIENCE)
+    SLOW = ("--rate", 1, "--burst", 3)
 
     def stop(self, lines, options, after_attempts, signals, after_all_is_read=False):
         """Sends the signals, and checks that each line was taken, or is a dead letter, or unsent, or not even read."""
