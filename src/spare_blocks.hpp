@@ -14,6 +14,9 @@ class spare_blocks {
   public:
     std::size_t size() const noexcept { return size_; }
 
+    /// The one that take() would give, or null.
+    const void* first() const noexcept { return first_; }
+
     /// REQUIRES: a block that a pointer fits into, and that holds nothing.
     void put(void* block) noexcept {
         first_ = new (block) spare{first_};

@@ -28,6 +28,12 @@ void* joint_memory::allocate(std::size_t places) {
     return ::operator new(sizeof(joint_job) + std::max(places, places_in_kept) * sizeof(joint_place));
 }
 
+void joint_memory::prefetch() const noexcept {
+    if (const auto* const block = static_cast<const std::byte*>(spares_.first()))
+        for (std::size_t i = 0; i < sizeof(joint_job) + places_in_kept * sizeof(joint_place); i += 64)
+            sync::prefetch_to_write(block + i);
+}
+
 bool joint_memory::keep(void* block, std::size_t places) noexcept {
     if (places > places_in_kept || spares_.size() == most_kept)
         return false;
@@ -93,12 +99,12 @@ void joint_job::drop_reference_locked() noexcept {
 
 namespace {
 
-joint_place*& pointer_in(void* storage) noexcept { return *std::launder(reinterpret_cast<joint_place**>(storage)); }
+place_pointer& pointer_in(void* storage) noexcept { return *std::launder(reinterpret_cast<place_pointer*>(storage)); }
 
 void run_place(void* storage, const running_job& job) {
-    const joint_place& place = *pointer_in(storage);
+    const joint_place& place = *pointer_in(storage).place;
     if (!place.runs) {
-        pointer_in(storage) = nullptr; // it is left of a job that was killed
+        pointer_in(storage).place = nullptr; // it is left of a job that was killed
         return;
     }
     job.joint = place.joint;
@@ -107,7 +113,8 @@ void run_place(void* storage, const running_job& job) {
 
 /// The callable of a job that was run in this place.
 void destroy_place(void* storage) {
-    if (const joint_place* const place = pointer_in(storage); place != nullptr && place->joint->ops->destroy != nullptr)
+    if (const joint_place* const place = pointer_in(storage).place;
+        place != nullptr && place->joint->ops->destroy != nullptr)
         place->joint->ops->destroy(place->joint->storage);
 }
 
@@ -115,7 +122,7 @@ constexpr job_ops joint_ops = {run_place, destroy_place, nullptr, job_kind::once
 
 } // namespace
 
-joint_place& place_in(job_slot& slot) noexcept { return *pointer_in(slot.storage); }
+joint_place& place_in(job_slot& slot) noexcept { return *pointer_in(slot.storage).place; }
 
 bool kill(joint_place& place) noexcept {
     joint_job& whole = *place.joint;
@@ -135,7 +142,9 @@ bool kill(joint_place& place) noexcept {
 /// true.
 bool pool_core::hold_place_locked(shard& s, lane& l, job_slot& front) noexcept {
     joint_place& place = place_in(front);
-    joint_job& whole = *place.joint;
+    joint_job& whole = *pointer_in(front.storage).whole;
+    sync::prefetch_to_write(&place); // two lines, or three, beside that of `missing`, for which it waits below
+    sync::prefetch_to_write(&place.next);
     assert(l.attends && l.state == lane_state::active && place.in == &l && place.holds == 0); // I-TOGETHER-1
     auto missing = whole.now_missing();
     // release: what ran in this lane comes before the job. Pairs with the last one's acquire (come_locked), which reads
@@ -339,6 +348,7 @@ class shards_lock {
 /// shard, or that which has none of the pool's. Strong guarantee. REQUIRES: the locks of all shards.
 pool_core::attempt pool_core::place_locked(std::span<joint_target> targets, job_source& job, const job_options& how,
                                            tick age, lane*& full, shard*& poor) {
+    targets.front().in->spare_joints.prefetch();
     for (auto& t : targets) {
         t.l = nullptr;
         t.more = nullptr;
@@ -405,7 +415,10 @@ pool_core::attempt pool_core::place_locked(std::span<joint_target> targets, job_
     } from;
     from.place = made.release()->places().data(); // which own it
     from.ops = &joint_ops;
-    from.store = [](job_source& self, void* storage) { new (storage) joint_place*(static_cast<source&>(self).place); };
+    from.store = [](job_source& self, void* storage) {
+        joint_place* const place = static_cast<source&>(self).place;
+        new (storage) place_pointer{place, place->joint};
+    };
     const job_options as_place{how.on_stop == stop_action::run ? joint_must_run : joint, how.priority};
     for (auto& t : targets) {
         if (t.l == nullptr)

@@ -52,6 +52,8 @@ class joint_memory {
 
     /// For a job of so many places. Throws std::bad_alloc.
     void* allocate(std::size_t places);
+    /// Asks for the cache lines of what allocate() will give: the worker that gave it back has them.
+    void prefetch() const noexcept;
     /// Takes such memory back. Whether it is kept; if not, it is the caller's to delete.
     bool keep(void* block, std::size_t places) noexcept;
     /// Frees what is kept.
@@ -102,6 +104,12 @@ struct joint_job {
     void* unmake() noexcept;                         // returns its memory
     joint_job(pool_core& owner, shard& of_first) noexcept : core(owner), first_shard(of_first) {}
     ~joint_job() = default;
+};
+
+/// What the slot of a place holds. The job, too, so that its line and those of the place are asked for at once.
+struct place_pointer {
+    joint_place* place;
+    joint_job* whole;
 };
 
 joint_place& place_in(job_slot& slot) noexcept; // REQUIRES: it is one's
