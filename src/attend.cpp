@@ -44,7 +44,7 @@ turn pool_core::attend(lane& l) noexcept {
             }
             if ((b == nullptr && !s.rates.all_attend) || is_stopping() || front->on_stop == resumption ||
                 front->on_stop == posted ||
-                (is_joint(front->on_stop) && place_in(*front).joint->now_missing() == joint_job::over)) {
+                (is_joint(front->on_stop) && joint_in(*front).now_missing() == joint_job::over)) {
                 l.attends = attends_locked(s, l);
                 return begin_locked(s, l, *front, lock);
             }

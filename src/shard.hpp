@@ -36,11 +36,11 @@ struct alignas(64) shard {
     lane_table table;                // not in the lock's line, which who waits for the lock takes away meanwhile
     std::uint64_t finished_held = 0; // jobs that ended with their last hold
     std::uint64_t replaced = 0;      // of the discarded, by a job of the same tag
+    std::uint64_t together = 0;      // of the accepted, jobs of several keys
     timed_index timed_jobs;          // those whose time has not come, or that found no room yet
     tag_index tags;                  // jobs that wait and may be replaced
     rate_table rates;
-    std::uint64_t together = 0; // of the accepted, jobs of several keys; on one line with ...
-    joint_memory spare_joints;  // ... their memory
+    joint_memory spare_joints; // of jobs of several keys
     // --- Any thread
     sync::atomic<std::uint64_t> rejected{0};
     sync::atomic<std::uint64_t> work_begun{0}; // outstanding work of executors (executors.cpp) ...

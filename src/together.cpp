@@ -8,6 +8,7 @@
 #include <mutex>
 #include <optional>
 #include <stdexcept>
+#include <type_traits>
 #include <utility>
 
 #include "pool_core.hpp"
@@ -20,18 +21,25 @@ static constexpr tick ticks_between_doubts = 100; // of coroutines' waits
 
 // --- The job and its places ------------------------------------------------------------------------------------------
 
-void* joint_memory::allocate(std::size_t places) {
+std::size_t joint_memory::size(std::size_t places) noexcept {
     static_assert(sizeof(joint_job) % alignof(joint_place) == 0 && alignof(joint_job) >= alignof(joint_place) &&
                   alignof(joint_job) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__);
-    if (places <= places_in_kept && spares_.size() > 0)
-        return spares_.take();
-    return ::operator new(sizeof(joint_job) + std::max(places, places_in_kept) * sizeof(joint_place));
+    return sizeof(joint_job) + std::max(places, places_in_kept) * sizeof(joint_place);
 }
 
-void joint_memory::prefetch() const noexcept {
-    if (const auto* const block = static_cast<const std::byte*>(spares_.first()))
-        for (std::size_t i = 0; i < sizeof(joint_job) + places_in_kept * sizeof(joint_place); i += 64)
-            sync::prefetch_to_write(block + i);
+void joint_memory::prefetch(std::size_t places) const noexcept {
+    const auto* const block = static_cast<const std::byte*>(spares_.first());
+    if (block == nullptr || places > places_in_kept)
+        return;
+    for (std::size_t i = 0; i < size(places); i += 64)
+        sync::prefetch_to_write(block + i);
+    sync::prefetch_to_write(block + size(places) - 1); // it need not begin with a line
+}
+
+void* joint_memory::allocate(std::size_t places) {
+    if (places <= places_in_kept && spares_.size() > 0)
+        return spares_.take();
+    return ::operator new(size(places));
 }
 
 bool joint_memory::keep(void* block, std::size_t places) noexcept {
@@ -118,11 +126,13 @@ void destroy_place(void* storage) {
         place->joint->ops->destroy(place->joint->storage);
 }
 
+static_assert(sizeof(place_pointer) <= inline_job_size && std::is_trivially_copyable_v<place_pointer>);
 constexpr job_ops joint_ops = {run_place, destroy_place, nullptr, job_kind::once};
 
 } // namespace
 
 joint_place& place_in(job_slot& slot) noexcept { return *pointer_in(slot.storage).place; }
+joint_job& joint_in(job_slot& slot) noexcept { return *pointer_in(slot.storage).whole; }
 
 bool kill(joint_place& place) noexcept {
     joint_job& whole = *place.joint;
@@ -142,8 +152,8 @@ bool kill(joint_place& place) noexcept {
 /// true.
 bool pool_core::hold_place_locked(shard& s, lane& l, job_slot& front) noexcept {
     joint_place& place = place_in(front);
-    joint_job& whole = *pointer_in(front.storage).whole;
-    sync::prefetch_to_write(&place); // two lines, or three, beside that of `missing`, for which it waits below
+    joint_job& whole = joint_in(front);
+    sync::prefetch_to_write(&place); // what is written below, while that of `missing` is on its way
     sync::prefetch_to_write(&place.next);
     assert(l.attends && l.state == lane_state::active && place.in == &l && place.holds == 0); // I-TOGETHER-1
     auto missing = whole.now_missing();
@@ -348,7 +358,7 @@ class shards_lock {
 /// shard, or that which has none of the pool's. Strong guarantee. REQUIRES: the locks of all shards.
 pool_core::attempt pool_core::place_locked(std::span<joint_target> targets, job_source& job, const job_options& how,
                                            tick age, lane*& full, shard*& poor) {
-    targets.front().in->spare_joints.prefetch();
+    targets.front().in->spare_joints.prefetch(targets.size());
     for (auto& t : targets) {
         t.l = nullptr;
         t.more = nullptr;

@@ -53,7 +53,7 @@ class joint_memory {
     /// For a job of so many places. Throws std::bad_alloc.
     void* allocate(std::size_t places);
     /// Asks for the cache lines of what allocate() will give: the worker that gave it back has them.
-    void prefetch() const noexcept;
+    void prefetch(std::size_t places) const noexcept;
     /// Takes such memory back. Whether it is kept; if not, it is the caller's to delete.
     bool keep(void* block, std::size_t places) noexcept;
     /// Frees what is kept.
@@ -62,6 +62,8 @@ class joint_memory {
   private:
     static constexpr std::size_t places_in_kept = 2;
     static constexpr std::size_t most_kept = 128;
+
+    static std::size_t size(std::size_t places) noexcept; // of a block, in bytes
     spare_blocks spares_;
 };
 
@@ -113,6 +115,7 @@ struct place_pointer {
 };
 
 joint_place& place_in(job_slot& slot) noexcept; // REQUIRES: it is one's
+joint_job& joint_in(job_slot& slot) noexcept;   // that of the place, whose lines this does not touch
 
 /// Whether the caller has killed the place's job, and must discard it (pool_core::discard_joint). REQUIRES: the place
 /// is the caller's, or the lock of its lane.

@@ -107,7 +107,7 @@ class lanes_before {
             if (!is_joint(slot.on_stop))
                 return;
             seen.places.emplace_back(&place_in(slot), number);
-            know(*place_in(slot).joint);
+            know(joint_in(slot));
         });
         return seen;
     }

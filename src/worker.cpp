@@ -230,8 +230,7 @@ bool worker::next(lane& l, job_slot& job, std::uint64_t& number, bool ran) noexc
         const tick age = front->age;
         // What only holds its lane need not make way. Should it be the last by then, it runs before an older one, once.
         const auto only_holds = [&] {
-            return is_joint(front->on_stop) && place_in(*front).joint->now_missing() > 1 &&
-                   !core.workers_at.has_surplus();
+            return is_joint(front->on_stop) && joint_in(*front).now_missing() > 1 && !core.workers_at.has_surplus();
         };
         if (MakesWay && should_yield(age) && !only_holds()) {
             const tick submitted = core.submitted(*front);
