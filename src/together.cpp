@@ -107,6 +107,12 @@ void joint_job::drop_reference_locked() noexcept {
 
 namespace {
 
+/// What the slot of a place holds. The job, too, so that its line and those of the place are asked for at once.
+struct place_pointer {
+    joint_place* place;
+    joint_job* whole;
+};
+
 place_pointer& pointer_in(void* storage) noexcept { return *std::launder(reinterpret_cast<place_pointer*>(storage)); }
 
 void run_place(void* storage, const running_job& job) {

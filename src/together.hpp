@@ -108,12 +108,6 @@ struct joint_job {
     ~joint_job() = default;
 };
 
-/// What the slot of a place holds. The job, too, so that its line and those of the place are asked for at once.
-struct place_pointer {
-    joint_place* place;
-    joint_job* whole;
-};
-
 joint_place& place_in(job_slot& slot) noexcept; // REQUIRES: it is one's
 joint_job& joint_in(job_slot& slot) noexcept;   // that of the place, whose lines this does not touch
 
