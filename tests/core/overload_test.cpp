@@ -124,7 +124,7 @@ TEST(Overload, on_threads_the_wait_is_that_for_a_worker) {
     let_ticks_pass();
     EXPECT_EQ(pool.stats().oldest_wait, 0ms);
     pool.submit("waits", [] {});
-    EXPECT_TRUE(eventually([&] { return pool.stats().oldest_wait >= 10ms; }));
+    EXPECT_TRUE(oldest_waits(pool, 10ms));
     EXPECT_EQ(pool.oldest_keys(), strings{"waits"});
 }
 
@@ -136,7 +136,7 @@ TEST(Overload, a_priority_changes_the_turn_and_not_the_wait) {
         occupy(pool, "busy", until);
         pool.submit("waits", [] {}, {.priority = of});
         EXPECT_LT(pool.stats().oldest_wait, 10min);
-        EXPECT_TRUE(eventually([&] { return pool.stats().oldest_wait >= 5ms; }));
+        EXPECT_TRUE(oldest_waits(pool, 5ms));
         EXPECT_LT(pool.stats().oldest_wait, 10min);
     }
 }
@@ -153,10 +153,10 @@ TEST(Overload, a_key_that_made_way_counts_by_its_next_job) {
         runs.open();
         second.wait();
     });
-    ASSERT_TRUE(eventually([&] { return pool.stats().oldest_wait >= 10ms; })); // b's
-    pool.submit("a", [] {});                                                   // younger than b's: it makes way
+    ASSERT_TRUE(oldest_waits(pool, 10ms)); // b's
+    pool.submit("a", [] {});               // younger than b's: it makes way
     const auto so_far = pool.stats().oldest_wait;
-    ASSERT_TRUE(eventually([&] { return pool.stats().oldest_wait >= so_far + 40ms; }));
+    ASSERT_TRUE(oldest_waits(pool, so_far + 40ms));
     first.open();
     runs.wait();
     EXPECT_GE(pool.stats().oldest_wait, 40ms); // and not since it made way
@@ -166,7 +166,7 @@ TEST(Overload, a_key_that_made_way_counts_by_its_next_job) {
 TEST(Overload, a_pool_that_was_not_started_tells_it_and_refuses_nothing) {
     task_pool pool({.threads = 1, .max_wait = 1ms, .autostart = false});
     pool.submit("a", [] {});
-    EXPECT_TRUE(eventually([&] { return pool.stats().oldest_wait >= 10ms; }));
+    EXPECT_TRUE(oldest_waits(pool, 10ms));
     EXPECT_EQ(pool.oldest_keys(), strings{"a"});
     EXPECT_TRUE(pool.try_submit("b", [] {}));
     pool.start();
@@ -368,13 +368,13 @@ TEST(Overload, a_key_that_waited_for_itself_begins_anew_when_it_is_ready) {
     ASSERT_TRUE(eventually([&] { return pool.stats().suspended_lanes == 1 && pool.stats().limited_keys == 1; }));
     occupy(pool, "busy", ticks);
     pool.submit("shows the ticks", [] {});
-    ASSERT_TRUE(eventually([&] { return pool.stats().oldest_wait >= 2ms; }));
+    ASSERT_TRUE(oldest_waits(pool, 2ms));
     ticks.open();
     pool.drain("shows the ticks");
     occupy(pool, "busy", until);
     const auto becomes_old = [&] {
         pool.submit("early", [] {});
-        return eventually([&] { return pool.stats().oldest_wait >= 2ms; });
+        return oldest_waits(pool, 2ms);
     };
     ASSERT_TRUE(becomes_old());
     pool.resume("paused");

@@ -58,6 +58,13 @@ bool eventually(Predicate holds, steady::duration limit = 20s) {
     return true;
 }
 
+/// Polls until what has waited longest in the pool has waited so long, by the pool's own clock: of that, real time says
+/// nothing on a busy machine. Says whether it came true.
+template <class Pool>
+bool oldest_waits(const Pool& pool, std::chrono::milliseconds so_long) {
+    return eventually([&] { return pool.stats().oldest_wait >= so_long; });
+}
+
 /// Polls for `time` that `holds()` does not cease; says whether it held. It cannot fail by accident: a machine that is
 /// slow only sees less of what it looks for.
 template <class Predicate>
