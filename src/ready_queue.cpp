@@ -45,7 +45,8 @@ lane* ready_queue::pop() noexcept {
         return nullptr;
     bucket& b = at(0);
     lane* const l = b.first;
-    b.first = l->next_ready;
+    // The only one's line is still with who pushed it; pushers would wait for the lock until it has come.
+    b.first = l == b.last ? nullptr : l->next_ready;
     --lanes_;
     ++pops_;
     if (b.first == nullptr) {
