@@ -163,9 +163,14 @@ def run(program, arguments, timeout):
 
 
 def run_all(how, progress):
+    """The runs, and what a cache line took before each round."""
     runs = []
+    lines = []
     done = set()  # what needs no further round
     for turn in range(how.rounds):
+        line = run(pathlib.Path(how.programs) / "cache_line", [], how.timeout)
+        if "failed" not in line:
+            lines.append({"round": turn, **line})
         for workload in how.workloads:
             start = turn % len(how.peers)
             for peer in how.peers[start:] + how.peers[:start]:
@@ -182,7 +187,7 @@ def run_all(how, progress):
                 if ("failed" in result or "not_run" in result or result.get("wall_s", 0) > LONG_RUN_S
                         or how.quick and workload.steady):
                     done.add((peer.name, workload.name))
-    return runs
+    return runs, lines
 
 
 def show_progress(text):
@@ -212,7 +217,7 @@ def main(argv):
         "load_before": os.getloadavg(),
     }
     how.peers = found
-    runs = run_all(how, show_progress)
+    runs, results["cache_line"] = run_all(how, show_progress)
     show_progress("")
     results["load_after"] = os.getloadavg()
     results["versions"] = {run["peer"]: run["version"] for run in runs if "version" in run}

@@ -155,6 +155,18 @@ def absolute_rows(results):
                    verdict(reached)]
 
 
+def show_cache_line(rounds):
+    """What moving a cache line took, before each round; older results do not have it."""
+    def figure(name):
+        values = sorted(one[name] for one in rounds if name in one)
+        return f"{number(statistics.median(values))} ns ({number(values[0])} to {number(values[-1])})" if values else ""
+    moved, streamed, exchange = (figure(name) for name in ("moved_ns", "streamed_ns", "exchange_ns"))
+    if moved:
+        print(f"A cache line moves from core to core in {moved}, in a stream of them in {streamed}")
+    if exchange:
+        print(f"An exchange of one's own takes {exchange}; medians of what was measured before each round\n")
+
+
 def show(everything):
     """Prints all; says whether no peer failed and each that claims to keep the order did."""
     results = Results(everything)
@@ -163,6 +175,7 @@ def show(everything):
           f"{machine['memory_gib']} GiB, Linux {machine['kernel']}, {machine['compiler']}, {machine['flags']}")
     print(f"{everything['rounds']} rounds; load average {everything['load_before'][0]:.2f} before and "
           f"{everything['load_after'][0]:.2f} after\n")
+    show_cache_line(everything.get("cache_line", []))
     if everything["quick"]:
         print("A quick run: few jobs, few rounds. It shows that all works; its figures are not to be quoted.\n")
     show_medians(results)

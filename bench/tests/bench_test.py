@@ -88,6 +88,21 @@ class Driver(unittest.TestCase):
         self.assertEqual(sum(run["peer"] == "taskpool" for run in runs), 2)
         self.assertEqual(sum(run["peer"] == "caf" for run in runs), 1, "what failed is not run again")
 
+    def test_what_a_cache_line_takes_is_kept_for_each_round(self):
+        self.peer("taskpool", "none")
+        path = self.folder / "cache_line"
+        path.write_text('#!/bin/sh\necho \'{"moved_ns":123,"streamed_ns":4.5,"exchange_ns":6}\'\n')
+        path.chmod(0o755)
+        results = self.folder / "results.json"
+        done = subprocess.run(self.command("--rounds", "2", "--json", str(results)), capture_output=True, text=True,
+                              timeout=60)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("from core to core in 123 ns (123 to 123), in a stream of them in 4.50 ns", done.stdout)
+        self.assertEqual([line["round"] for line in json.loads(results.read_text())["cache_line"]], [0, 1])
+        path.write_text("#!/bin/sh\nexit 3\n")  # is no reason not to run the peers
+        done = subprocess.run(self.command("--json", str(results)), capture_output=True, text=True, timeout=60)
+        self.assertEqual((done.returncode, json.loads(results.read_text())["cache_line"]), (0, []), done.stderr)
+
     def test_order_broken_where_none_is_promised_is_no_failure(self):
         self.peer("lock_per_key", "swap")
         done = subprocess.run(self.command(), capture_output=True, text=True, timeout=60)
