@@ -163,15 +163,15 @@ def run(program, arguments, timeout):
 
 
 def run_all(how, progress):
-    """The runs, and what a cache line took before each round."""
+    """The runs, and what a cache line took before each workload of each round."""
     runs = []
     lines = []
     done = set()  # what needs no further round
     for turn in range(how.rounds):
-        line = run(pathlib.Path(how.programs) / "cache_line", [], how.timeout)
-        if "failed" not in line:
-            lines.append({"round": turn, **line})
         for workload in how.workloads:
+            if not lines or "failed" not in lines[-1]:
+                line = run(pathlib.Path(how.programs) / "cache_line", [], how.timeout)
+                lines.append({"workload": workload.name, "round": turn, **line})
             start = turn % len(how.peers)
             for peer in how.peers[start:] + how.peers[:start]:
                 program = pathlib.Path(how.programs) / peer.program

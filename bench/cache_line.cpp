@@ -1,133 +1,130 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the machine takes for a cache line that moves between two cores, and for an atomic exchange that nobody
-// disturbs: the limits that ../docs/performance.md holds the workloads against. Prints a line of JSON, in nanoseconds.
+// What the machine takes for a cache line that another core has written: to take it by an atomic exchange, as who takes
+// a lock does, and to read it while others are on their way; and for an exchange of a line that is one's own. That is
+// what ../docs/performance.md holds the workloads against. Prints a line of JSON, in nanoseconds a line.
 #include <sched.h>
 
 #include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <optional>
 #include <thread>
-#include <vector>
+#include <utility>
 
 namespace {
-
-using clock = std::chrono::steady_clock;
 
 struct alignas(128) line { // two of 64 bytes: some processors fetch them in pairs
     std::atomic<std::uint64_t> value{0};
 };
 
-/// The first two processors that this process may use; false if there is only one.
-bool two_processors(std::array<int, 2>& found) {
-    cpu_set_t allowed;
-    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0)
-        return false;
-    unsigned count = 0;
-    for (int cpu = 0; cpu < CPU_SETSIZE && count < 2; ++cpu)
-        if (CPU_ISSET(cpu, &allowed))
-            found[count++] = cpu;
-    return count == 2;
+constexpr std::size_t lines_in_all = 128; // fit into any first-level cache
+std::array<line, lines_in_all> lines;
+
+/// Each line tells which is next, in an order that no prefetcher knows: 37 is prime to 128.
+constexpr std::uint64_t after(std::uint64_t i) { return (i + 37) % lines_in_all; }
+
+std::uint64_t write_all() {
+    for (std::size_t i = 0; i < lines_in_all; ++i)
+        lines[i].value.store(after(i), std::memory_order_relaxed); // relaxed: what counts is where the line is
+    return 0;
 }
 
-void stay_on(int cpu) {
+/// One after the other: which is next, only the exchange tells.
+std::uint64_t exchange_all() {
+    std::uint64_t at = 0;
+    for (std::size_t i = 0; i < lines_in_all; ++i)
+        at = lines[at].value.exchange(after(at), std::memory_order_acquire); // as a lock does
+    return at;
+}
+
+/// Several at once.
+std::uint64_t read_all() {
+    std::uint64_t sum = 0;
+    std::uint64_t at = 0;
+    for (std::size_t i = 0; i < lines_in_all; ++i, at = after(at))
+        sum += lines[at].value.load(std::memory_order_relaxed); // relaxed: as above
+    return sum;
+}
+
+std::atomic<std::uint64_t> sink; // so that nothing is left out
+
+double ns_a_line(std::uint64_t (*what)()) {
+    const auto begin = std::chrono::steady_clock::now();
+    sink.store(what(), std::memory_order_relaxed); // relaxed: nobody reads it
+    const std::chrono::duration<double, std::nano> time = std::chrono::steady_clock::now() - begin;
+    return time.count() / lines_in_all;
+}
+
+bool stay_on(int cpu) {
     cpu_set_t only;
     CPU_ZERO(&only);
     CPU_SET(cpu, &only);
-    sched_setaffinity(0, sizeof only, &only);
+    return sched_setaffinity(0, sizeof only, &only) == 0;
 }
 
-double ns_each(clock::time_point begin, std::uint64_t count) {
-    return std::chrono::duration<double, std::nano>(clock::now() - begin).count() / static_cast<double>(count);
+/// The first and the last processor that this process may use, which are hardly ever two threads of one core. None if
+/// there is only one, or it cannot be told.
+std::optional<std::pair<int, int>> two_processors() {
+    cpu_set_t allowed;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0 || CPU_COUNT(&allowed) < 2)
+        return std::nullopt;
+    std::pair<int, int> found{CPU_SETSIZE, 0};
+    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
+        if (CPU_ISSET(cpu, &allowed))
+            found = {std::min(found.first, cpu), cpu};
+    return found;
 }
 
-/// What `here` takes on one processor while `there` runs on the other one.
-template <class Here, class There>
-double side_by_side(const std::array<int, 2>& cpus, std::uint64_t count, Here here, There there) {
-    std::atomic<bool> ready{false};
-    std::thread other([&] {
-        stay_on(cpus[1]);
-        ready.store(true, std::memory_order_release); // pairs with the acquire below: the other side is on its way
-        there();
-    });
-    stay_on(cpus[0]);
-    while (!ready.load(std::memory_order_acquire)) {
+/// A thread on another processor that writes the lines when it is told to.
+class writer {
+  public:
+    explicit writer(int cpu)
+        : thread_([this, cpu] {
+              pinned_ = stay_on(cpu);
+              for (answered_.store(0); wait_for(asked_, answered_.load() + 1) != ends; answered_.fetch_add(1))
+                  write_all();
+          }) {
+        wait_for(answered_, 0);
     }
-    const auto begin = clock::now();
-    here();
-    const double each = ns_each(begin, count);
-    other.join();
-    return each;
-}
+    ~writer() {
+        asked_.store(ends);
+        thread_.join();
+    }
+    bool is_pinned() const { return pinned_; }
+    void write() {
+        asked_.fetch_add(1);
+        wait_for(answered_, asked_.load());
+    }
 
-/// A line goes to and fro, each side waiting for the other one's number: half of a round trip.
-double moved(const std::array<int, 2>& cpus) {
-    constexpr std::uint64_t trips = 20'000;
-    line ball;
-    // acquire and release pair with those of the other side.
-    return side_by_side(
-               cpus, trips,
-               [&] {
-                   for (std::uint64_t i = 0; i < trips; ++i) {
-                       ball.value.store(2 * i + 1, std::memory_order_release);
-                       while (ball.value.load(std::memory_order_acquire) != 2 * i + 2) {
-                       }
-                   }
-               },
-               [&] {
-                   for (std::uint64_t i = 0; i < trips; ++i) {
-                       while (ball.value.load(std::memory_order_acquire) != 2 * i + 1) {
-                       }
-                       ball.value.store(2 * i + 2, std::memory_order_release);
-                   }
-               }) /
-           2;
-}
+  private:
+    static constexpr std::uint64_t ends = 1'000'000;
 
-/// Lines that one side fills and the other reads, a ring of them, so that several are on their way at once.
-double streamed(const std::array<int, 2>& cpus) {
-    constexpr std::uint64_t lines = 200'000;
-    std::vector<line> ring(256);
-    line read; // how many were
-    return side_by_side(
-        cpus, lines,
-        [&] {
-            for (std::uint64_t i = 0; i < lines; ++i) {
-                // acquire and release pair with those of the writer: a line is filled before it is read, and read
-                // before it is filled again.
-                while (ring[i % ring.size()].value.load(std::memory_order_acquire) != i + 1) {
-                }
-                if (i % 32 == 31)
-                    read.value.store(i + 1, std::memory_order_release);
-            }
-            read.value.store(lines, std::memory_order_release);
-        },
-        [&] {
-            for (std::uint64_t i = 0; i < lines; ++i) {
-                while (i >= read.value.load(std::memory_order_acquire) + ring.size()) {
-                }
-                ring[i % ring.size()].value.store(i + 1, std::memory_order_release);
-            }
-        });
-}
+    /// Until it is so much or more, as which all that was done before is seen.
+    static std::uint64_t wait_for(const std::atomic<std::uint64_t>& number, std::uint64_t least) {
+        std::uint64_t now = 0;
+        while ((now = number.load()) < least || now > ends)
+            std::this_thread::yield(); // the other one may be on this processor for now
+        return now;
+    }
 
-double exchanged() {
-    constexpr std::uint64_t count = 200'000;
-    line own;
-    const auto begin = clock::now();
-    for (std::uint64_t i = 0; i < count; ++i)
-        own.value.exchange(i, std::memory_order_acq_rel); // as a lock does
-    return ns_each(begin, count);
-}
+    std::atomic<std::uint64_t> asked_{0};
+    std::atomic<std::uint64_t> answered_{ends + 1};
+    bool pinned_ = false; // written before the first answer
+    std::thread thread_;
+};
 
-/// The median of some tries of a few milliseconds: in one of them a thread may have lost its processor.
-template <class Try>
-double median(Try what) {
-    std::array<double, 15> tries{};
-    for (double& each : tries)
-        each = what();
+/// The median of some tries, in any of which a thread may lose its processor.
+template <class Before>
+double median(std::uint64_t (*what)(), Before before) {
+    std::array<double, 101> tries{};
+    for (double& each : tries) {
+        before();
+        each = ns_a_line(what);
+    }
     std::nth_element(tries.begin(), tries.begin() + tries.size() / 2, tries.end());
     return tries[tries.size() / 2];
 }
@@ -135,14 +132,15 @@ double median(Try what) {
 } // namespace
 
 int main() {
-    std::array<int, 2> cpus{};
-    const bool two = two_processors(cpus);
-    const double exchange = median(exchanged);
-    std::printf(R"({"exchange_ns":%.4g)", exchange);
-    if (two) {
-        const double move = median([&] { return moved(cpus); });
-        const double stream = median([&] { return streamed(cpus); });
-        std::printf(R"(,"moved_ns":%.4g,"streamed_ns":%.4g)", move, stream);
+    std::optional<std::pair<double, double>> of_other;
+    if (const auto cpus = two_processors(); cpus && stay_on(cpus->first)) {
+        writer other(cpus->second);
+        const auto write = [&] { other.write(); };
+        if (other.is_pinned())
+            of_other = {median(exchange_all, write), median(read_all, write)};
     }
+    std::printf(R"({"exchange_own_ns":%.3g)", median(exchange_all, [] {}));
+    if (of_other)
+        std::printf(R"(,"exchange_ns":%.3g,"read_ns":%.3g)", of_other->first, of_other->second);
     std::printf("}\n");
 }

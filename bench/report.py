@@ -155,16 +155,18 @@ def absolute_rows(results):
                    verdict(reached)]
 
 
-def show_cache_line(rounds):
-    """What moving a cache line took, before each round; older results do not have it."""
+def show_cache_line(lines):
+    """What a cache line took, before each workload of each round; older results do not have it."""
     def figure(name):
-        values = sorted(one[name] for one in rounds if name in one)
+        values = sorted(line[name] for line in lines if name in line)
         return f"{number(statistics.median(values))} ns ({number(values[0])} to {number(values[-1])})" if values else ""
-    moved, streamed, exchange = (figure(name) for name in ("moved_ns", "streamed_ns", "exchange_ns"))
-    if moved:
-        print(f"A cache line moves from core to core in {moved}, in a stream of them in {streamed}")
-    if exchange:
-        print(f"An exchange of one's own takes {exchange}; medians of what was measured before each round\n")
+    for line in lines:
+        if "failed" in line:
+            print(f"not told, what a cache line takes: {line['failed']}\n")
+    if taken := figure("exchange_ns"):
+        print(f"An exchange of a cache line that another core has written takes {taken}, of one's own "
+              f"{figure('exchange_own_ns')},\nand a read among others {figure('read_ns')}: "
+              "medians, and the least and the most, of what was measured before each workload\n")
 
 
 def show(everything):

@@ -30,6 +30,7 @@ void ready_queue::push(lane& l, tick age, tick since) noexcept {
         insert_bucket(i, {age, since, &l, &l});
     } else {
         bucket& b = at(i < buckets_ ? i : i - 1);
+        assert(b.last->next_ready == nullptr); // pop() does not look
         b.last->next_ready = &l;
         b.last = &l;
         if (older(since, b.since))
@@ -45,7 +46,8 @@ lane* ready_queue::pop() noexcept {
         return nullptr;
     bucket& b = at(0);
     lane* const l = b.first;
-    // The only one's line is still with who pushed it; pushers would wait for the lock until it has come.
+    // The last one's link leads nowhere, and its line is mostly still with who pushed it: others would wait for the
+    // lock until it has come.
     b.first = l == b.last ? nullptr : l->next_ready;
     --lanes_;
     ++pops_;
