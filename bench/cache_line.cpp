@@ -28,10 +28,9 @@ std::array<line, lines_in_all> lines;
 /// 3.2.1.2, theorem A).
 constexpr std::uint64_t after(std::uint64_t i) { return (i * 5 + 37) % lines_in_all; }
 
-std::uint64_t write_all() {
+void write_all() {
     for (std::size_t i = 0; i < lines_in_all; ++i)
         lines[i].value.store(after(i), std::memory_order_relaxed); // relaxed: what counts is where the line is
-    return 0;
 }
 
 /// One after the other: which is next, only the exchange tells.
@@ -60,7 +59,7 @@ double ns_a_line(std::uint64_t (*what)()) {
     return time.count() / lines_in_all;
 }
 
-bool stay_on(int cpu) {
+bool stay_on(std::size_t cpu) {
     cpu_set_t only;
     CPU_ZERO(&only);
     CPU_SET(cpu, &only);
@@ -69,54 +68,26 @@ bool stay_on(int cpu) {
 
 /// The first and the last processor that this process may use; what they have in common, a virtual machine mostly does
 /// not tell. None if there is only one, or it cannot be told.
-std::optional<std::pair<int, int>> two_processors() {
+std::optional<std::pair<std::size_t, std::size_t>> two_processors() {
     cpu_set_t allowed;
     if (sched_getaffinity(0, sizeof allowed, &allowed) != 0 || CPU_COUNT(&allowed) < 2)
         return std::nullopt;
-    std::pair<int, int> found{CPU_SETSIZE, 0};
-    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
+    std::pair<std::size_t, std::size_t> found{CPU_SETSIZE, 0};
+    for (std::size_t cpu = 0; cpu < CPU_SETSIZE; ++cpu)
         if (CPU_ISSET(cpu, &allowed))
             found = {std::min(found.first, cpu), cpu};
     return found;
 }
 
-/// A thread on another processor that writes the lines when it is told to.
-class writer {
-  public:
-    explicit writer(int cpu)
-        : thread_([this, cpu] {
-              pinned_ = stay_on(cpu);
-              for (answered_.store(0); wait_for(asked_, answered_.load() + 1) != ends; answered_.fetch_add(1))
-                  write_all();
-          }) {
-        wait_for(answered_, 0);
-    }
-    ~writer() {
-        asked_.store(ends);
-        thread_.join();
-    }
-    bool is_pinned() const { return pinned_; }
-    void write() {
-        asked_.fetch_add(1);
-        wait_for(answered_, asked_.load());
-    }
-
-  private:
-    static constexpr std::uint64_t ends = 1'000'000;
-
-    /// Until it is so much or more, as which all that was done before is seen.
-    static std::uint64_t wait_for(const std::atomic<std::uint64_t>& number, std::uint64_t least) {
-        std::uint64_t now = 0;
-        while ((now = number.load()) < least || now > ends)
-            std::this_thread::yield(); // the other one may be on this processor for now
-        return now;
-    }
-
-    std::atomic<std::uint64_t> asked_{0};
-    std::atomic<std::uint64_t> answered_{ends + 1};
-    bool pinned_ = false; // written before the first answer
-    std::thread thread_;
-};
+/// Has a thread on that processor write the lines. False if it could not be there.
+bool write_on(std::size_t cpu) {
+    bool is_there = false;
+    std::thread([&] {
+        is_there = stay_on(cpu);
+        write_all();
+    }).join();
+    return is_there;
+}
 
 /// The median of some tries, in any of which a thread may lose its processor.
 template <class Before>
@@ -135,11 +106,9 @@ double median(std::uint64_t (*what)(), Before before) {
 int main() {
     write_all();
     std::optional<std::pair<double, double>> of_other;
-    if (const auto cpus = two_processors(); cpus && stay_on(cpus->first)) {
-        writer other(cpus->second);
-        const auto write = [&] { other.write(); };
-        if (other.is_pinned())
-            of_other = {median(exchange_all, write), median(read_all, write)};
+    if (const auto cpus = two_processors(); cpus && stay_on(cpus->first) && write_on(cpus->second)) {
+        const auto write = [&] { write_on(cpus->second); };
+        of_other = {median(exchange_all, write), median(read_all, write)};
     }
     std::printf(R"({"exchange_own_ns":%.3g)", median(exchange_all, [] {}));
     if (of_other)
