@@ -13,8 +13,11 @@ namespace taskpool::cli {
 
 namespace {
 
-// Follows sh through the literal parts of its text, and knows whether a quoted value may stand where it has come to.
-// What it does not follow it takes for a place where none may.
+constexpr std::string_view word_ends = " \t\n;|&()<>";
+
+// Follows sh through the literal parts of its text, and knows whether a word in quotes may stand where it has come to.
+// What it does not follow it takes for a place where none may. No shell is followed to its last corner; a text that
+// leads this one astray gets a value that is split into words, but never one that is run.
 class shell_reader {
   public:
     void read(std::string_view text) {
@@ -38,6 +41,8 @@ class shell_reader {
             return "in $((...))";
         if (is_open('{'))
             return "in ${...}";
+        if (target_)
+            return "after >& or <&";
         return nullptr;
     }
 
@@ -69,6 +74,8 @@ class shell_reader {
         } else if (c == '\\') {
             escaped_ = true;
             before_escape_ = before_;
+        } else if (before_ == '$' && c == '$') {
+            c = 'x'; // a parameter: what follows belongs to no dollar
         } else if (before_ == '$' && c == '{') {
             open_ += '{';
         } else if (before_ == '$' && c == '(') {
@@ -96,6 +103,9 @@ class shell_reader {
     }
 
     void read_plain(char c) {
+        const auto ends_word = [](char by) { return word_ends.find(by) != std::string_view::npos; };
+        if (target_ == open_.size() && ends_word(c) && !ends_word(before_))
+            target_.reset();
         switch (c) {
         case '\'':
             single_quoted_ = true;
@@ -118,8 +128,12 @@ class shell_reader {
         case '<':
             lost_ = lost_ || before_ == '<';
             break;
+        case '&': // then a number, or in some shells a file's name; one of them expands that twice
+            if (before_ == '<' || before_ == '>')
+                target_ = open_.size();
+            break;
         case '#':
-            comment_ = std::string_view(" \t\n;|&()<>").find(before_) != std::string_view::npos;
+            comment_ = ends_word(before_);
             break;
         default:
             break;
@@ -141,6 +155,7 @@ class shell_reader {
     bool comment_ = false;
     bool lost_ = false;
     bool half_closed_ = false;
+    std::optional<std::size_t> target_; // in what follows >& or <&, up to the end of the word: the size of open_ there
     char before_ = '\n';
     char before_escape_ = '\n';
     std::string seen_;
@@ -243,18 +258,28 @@ std::vector<command_template::piece> command_template::read_argument(std::string
     return result;
 }
 
-void command_template::check_shell(const std::vector<piece>& pieces) {
+// A value is no part of the text, so none can be read as such: it is an argument, which the text takes into a variable
+// at once. ("$1" itself would be another thing within a function.)
+std::string command_template::shell_text(const std::vector<piece>& pieces) {
     shell_reader sh;
+    std::string assignments;
+    std::string text;
+    std::size_t count = 0;
     for (const auto& p : pieces) {
         if (p.kind == piece::literal) {
             sh.read(p.text);
+            text += p.text;
             continue;
         }
         if (const char* const where = sh.objection())
             throw std::invalid_argument(fmt::format(
                 "--shell: {} stands {}; it is quoted by taskpool, and must stand by itself", p.text, where));
         sh.read_value();
+        ++count;
+        assignments += fmt::format("{1}taskpool_{0}=${{{0}}}", count, count == 1 ? "" : " ");
+        text += fmt::format("\"$taskpool_{}\"", count);
     }
+    return count == 0 ? text : fmt::format("{}; shift {}; {}", assignments, count, text);
 }
 
 command_template::command_template(const std::vector<std::string>& arguments, bool shell, bool stdin_feeds,
@@ -276,9 +301,11 @@ command_template::command_template(const std::vector<std::string>& arguments, bo
             text.push_back({piece::literal, " "});
         std::move(argument.begin(), argument.end(), std::back_inserter(text));
     }
-    check_shell(text);
+    shell_text_ = shell_text(text);
     arguments_.clear();
-    arguments_.push_back(std::move(text));
+    for (auto& p : text)
+        if (p.kind != piece::literal)
+            arguments_.push_back({std::move(p)});
 }
 
 void command_template::append(std::string& to, const piece& what, const job_values& values) const {
@@ -323,16 +350,15 @@ void command_template::append(std::string& to, const piece& what, const job_valu
     if (value.find('\0') != std::string_view::npos)
         throw input_error(
             fmt::format("record {}: {} holds a NUL byte, which no argument can", values.record.number, what.text));
-    if (shell_)
-        to += quote_for_shell(value);
-    else
-        to += value;
+    to += value;
 }
 
 std::vector<std::string> command_template::operator()(const job_values& values) const {
     std::vector<std::string> result;
     if (shell_)
-        result = {"/bin/sh", "-c"};
+        result = {"/bin/sh", "-c", shell_text_};
+    if (shell_ && !arguments_.empty())
+        result.emplace_back("/bin/sh"); // $0, as it is without arguments
     for (const auto& argument : arguments_) {
         auto& text = result.emplace_back();
         for (const auto& p : argument)

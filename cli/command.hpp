@@ -29,10 +29,11 @@ struct job_values {
 class command_template {
   public:
     /// `arguments` as given after the options, at least one. With no placeholder in any of them the record is appended
-    /// as a last argument (not when `stdin_feeds`). With `shell` they are joined by spaces, each substitution is quoted
-    /// for sh, and the result is {"/bin/sh", "-c", text}. Throws std::invalid_argument with a message for the user: for
-    /// a malformed placeholder, and with `shell` for one where quotes of our own would not be read as such, or we
-    /// cannot tell: within quotes, backquotes, ${...}, $((...)) and comments, after a backslash or a here-document.
+    /// as a last argument (not when `stdin_feeds`). With `shell` they are joined by spaces and run by /bin/sh -c: each
+    /// placeholder becomes a variable of the shell, in quotes, and its value an argument, so that no byte of a value is
+    /// a part of the text. Throws std::invalid_argument with a message for the user: for a malformed placeholder, and
+    /// with `shell` for one where quotes of our own would not be read as such, or we cannot tell: within quotes,
+    /// backquotes, ${...}, $((...)) and comments, after a backslash, >& or a here-document.
     command_template(const std::vector<std::string>& arguments, bool shell, bool stdin_feeds, const field_rule& rule,
                      const std::vector<std::string>& header = {});
 
@@ -55,12 +56,13 @@ class command_template {
                                                  const std::vector<std::string>& header);
     static std::vector<piece> read_argument(std::string_view text, const field_rule& rule,
                                             const std::vector<std::string>& header);
-    static void check_shell(const std::vector<piece>& pieces);
+    static std::string shell_text(const std::vector<piece>& pieces);
     void append(std::string& to, const piece& what, const job_values& values) const;
     bool uses(piece::kind_t kind) const noexcept;
 
-    std::vector<std::vector<piece>> arguments_; // with shell_ one, the text
+    std::vector<std::vector<piece>> arguments_; // with shell_ those after the text: the values
     bool shell_;
+    std::string shell_text_;
     field_rule rule_;
 };
 

@@ -67,7 +67,7 @@ Command
   {} record   {k} key   {1} field   {NAME} column   {.PATH} value in JSON
   {#} number of the record   {%} slot. Without any of them the record is the
   last argument. Everything else in braces is left as it is.
-      --shell            run COMMAND by sh -c, every value quoted for it
+      --shell            run COMMAND by sh -c, each value a word in quotes
       --stdin            give the record to the command as its input instead of
                          as an argument
       --dry-run          print the keys and commands only

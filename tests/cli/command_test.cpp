@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdio>
+#include <filesystem>
 #include <random>
 #include <stdexcept>
 
@@ -42,10 +43,20 @@ std::string expand(std::string argument, const way& w = {}) {
     return run({"cmd", std::move(argument)}, line("one two three"), {w.shell, true, w.rule, w.header}).at(1);
 }
 
-/// The text for sh that comes of one argument.
-std::string shell_text(std::string argument) {
-    return run({std::move(argument)}, line("it's two"), {.shell = true}).at(2);
+/// What follows /bin/sh -c for one argument.
+strings for_shell(std::string argument) {
+    auto made = run({std::move(argument)}, line("it's two"), {.shell = true});
+    EXPECT_EQ(made.at(0), "/bin/sh");
+    EXPECT_EQ(made.at(1), "-c");
+    made.erase(made.begin(), made.begin() + 2);
+    return made;
 }
+
+/// The name of a file that is not there.
+struct scratch_name {
+    std::string name = ::testing::TempDir() + "taskpool-made-" + std::to_string(::getpid());
+    ~scratch_name() { ::unlink(name.c_str()); }
+};
 
 template <class Error, class F>
 std::string error_of(F&& f) {
@@ -62,7 +73,7 @@ std::string refusal(std::string argument, const way& w = {}) {
 }
 
 /// What sh prints for a script.
-std::string output_of(const strings& arguments) {
+std::string output_of(const strings& arguments, bool succeeds = true) {
     std::array<int, 2> ends{};
     if (::pipe(ends.data()) != 0)
         throw std::runtime_error("no pipe");
@@ -86,7 +97,7 @@ std::string output_of(const strings& arguments) {
     ::close(ends[0]);
     int status = 0;
     ::waitpid(pid, &status, 0);
-    EXPECT_EQ(status, 0) << arguments.back();
+    EXPECT_TRUE(status == 0 || !succeeds) << arguments.back();
     return result;
 }
 
@@ -193,14 +204,18 @@ TEST(Command_template, tells_what_it_uses) {
 
 // --- With a shell
 
-TEST(Command_template_shell, joins_the_arguments_and_quotes_each_value) {
+TEST(Command_template_shell, joins_the_arguments_and_passes_each_value_in_a_variable) {
     EXPECT_EQ(run({"echo", "{2}", ">", "out/{1}.txt"}, line("a b;c"), {.shell = true}),
-              (strings{"/bin/sh", "-c", "echo 'b;c' > out/'a'.txt"}));
+              (strings{"/bin/sh", "-c",
+                       R"(taskpool_1=${1} taskpool_2=${2}; shift 2; echo "$taskpool_1" > out/"$taskpool_2".txt)",
+                       "/bin/sh", "b;c", "a"}));
     EXPECT_EQ(run({"cat | wc"}, line("x"), {.shell = true, .stdin_feeds = true}),
               (strings{"/bin/sh", "-c", "cat | wc"}));
-    EXPECT_EQ(shell_text("echo"), R"(echo 'it'\''s two')");
-    EXPECT_EQ(shell_text("echo {#}>&2"), "echo '7'>&2"); // bare, the number would be that of a descriptor
-    EXPECT_EQ(shell_text("printf %s ${k} {k}"), "printf %s ${k} 'the key'");
+    EXPECT_EQ(for_shell("echo"), (strings{R"(taskpool_1=${1}; shift 1; echo "$taskpool_1")", "/bin/sh", "it's two"}));
+    EXPECT_EQ(for_shell("echo {#}>&2"), // bare, the number would be that of a descriptor
+              (strings{R"(taskpool_1=${1}; shift 1; echo "$taskpool_1">&2)", "/bin/sh", "7"}));
+    EXPECT_EQ(for_shell("printf %s ${k} {k}"),
+              (strings{R"(taskpool_1=${1}; shift 1; printf %s ${k} "$taskpool_1")", "/bin/sh", "the key"}));
 }
 
 TEST(Command_template_shell, values_arrive_as_they_are) {
@@ -210,11 +225,27 @@ TEST(Command_template_shell, values_arrive_as_they_are) {
           "printf '%s' \"\"{}\"\"", "(printf %s {})", "if true; then printf %s {}; fi",
           "echo \"it's\" >&2; printf %s {}", "echo $((1+(2))) >&2; printf %s {}",
           "echo \"$(echo \"`echo ${x:-y}`\")\" >&2; printf %s {} # end", "echo '\"' >&2;printf %s {}",
-          "echo \\\" a#b $# >&2; printf %s {}", "# \"\nprintf %s {}", "echo \"$(printf %s {})\" >&2; printf %s {}"})
+          "echo \\\" a#b $# >&2; printf %s {}", "f() { printf %s {}; }; set -- a b; f c", "printf %s \"$@\" {}",
+          "echo \"$$(\" >&2; printf %s {}", "echo $$$(echo $$) 3>&- 1>&2; printf %s {}",
+          "exec 3>&1 >& 2 1>&$((1+2));printf %s {}", "# \"\nprintf %s {}",
+          "echo \"$(printf %s {})\" >&2; printf %s {}"})
         EXPECT_EQ(output_of(run({script}, line(nasty), {.shell = true})), nasty) << script;
     // Within a substitution the trailing newline goes, by sh's rules, but nothing else does.
     EXPECT_EQ(output_of(run({"printf %s \"$(printf %s {})\""}, line(nasty), {.shell = true})), nasty);
     EXPECT_EQ(output_of(run({"case x in a) ;; x) printf %s {};; esac"}, line(nasty), {.shell = true})), nasty);
+}
+
+// What stands in a text that this reader does not follow may be split, but it is nowhere read as a command.
+TEST(Command_template_shell, a_value_is_no_part_of_the_text) {
+    const scratch_name made;
+    for (const auto* const script : {"`#'`'`{}", ": ${x:-$(case x in x) #}{}\n:;;esac)}", "alias e=\"echo '\"\ne {}",
+                                     ": $(:)#'\n{}'", "false && : ${x\\} # }{}"}) {
+        for (const auto& value : {"$(: >" + made.name + ")\n: >" + made.name + " #", "';: >" + made.name + ";'",
+                                  "`\n: >" + made.name + "\n:", "}\n: >" + made.name + " #"}) {
+            output_of(run({script}, line(value), {.shell = true}), false);
+            EXPECT_FALSE(std::filesystem::exists(made.name)) << script;
+        }
+    }
 }
 
 TEST(Command_template_shell, a_value_is_refused_where_quotes_would_not_protect) {
@@ -232,6 +263,7 @@ TEST(Command_template_shell, a_value_is_refused_where_quotes_would_not_protect) 
     expect("echo \"$(echo ')' \"{}\")\"", "in quotes");
     expect("echo \"$(echo '{}')\"", "in quotes");
     expect("echo \\'\"{}\"", "in quotes");
+    expect("echo \"$$({})\"", "in quotes"); // $$ is a parameter
     expect("echo \"\\\"{}\"", "in quotes");
     expect("echo `echo {}`", "in backquotes: $(...) would do");
     expect("echo \"`echo {}`\"", "in backquotes: $(...) would do");
@@ -244,6 +276,11 @@ TEST(Command_template_shell, a_value_is_refused_where_quotes_would_not_protect) 
     expect("echo a # x", "in a comment");
     expect("echo a ># {}", "in a comment");
     expect("echo \\{}", "after a backslash");
+    expect("echo >&{}", "after >& or <&"); // a file to some, and the name is read once more
+    expect("echo >& {}", "after >& or <&");
+    expect("echo >&2{} 1", "after >& or <&");
+    expect("echo 3<&\\\n{}", "after >& or <&");
+    expect("echo >&\"a b\"$(echo; echo){}", "after >& or <&");
     expect("echo \\\n# {}", "in a comment"); // a line that goes on
     expect("echo $\\\n(\\\n(1+{}))", "in $((...))");
     expect("echo \"$\\\n{x:-{}}\"", "in ${...}");

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// No record breaks out of its quoting with --shell, and a real sh says so. Two kinds of input:
+// With --shell no byte of a record is read as a part of the command, and a real sh says so. Two kinds of input:
 //
 //   v and a letter   the letter chooses a template that prints what it gets; what follows are values, each of them once
 //                    the record, the field and the key, until the next "\x1e\n". All their commands are one script, and
 //                    its output must be the values, byte for byte.
 //   t                each byte is a piece of sh's syntax, or a placeholder. Where taskpool takes such a template, it is
-//                    run with values that would end any quoting around them and then run a command; none may run.
+//                    run with values that would run a command where they were read as text; none may run.
 //
 // The templates of the second kind can do no harm: there is no PATH, no letter but x and E outside of a few keywords,
 // no redirection to a file, no job in the background, no loop and no function.
@@ -72,6 +72,15 @@ std::string output_of(strings arguments, listen what) {
     return result;
 }
 
+// A command as a piece of a script: in a shell of its own, which a syntax error ends.
+std::string in_a_script(const strings& command) {
+    must(command.size() > 4 && command[0] == "/bin/sh" && command[1] == "-c", "sh runs it, with arguments");
+    std::string result = "(set --";
+    for (std::size_t i = 4; i < command.size(); ++i)
+        result += ' ' + quote_for_shell(command[i]);
+    return result + "; eval " + quote_for_shell(command[2]) + ")\n";
+}
+
 // --- Values
 
 constexpr std::array templates{
@@ -115,10 +124,8 @@ void run_values(std::size_t which, std::string_view text) {
     for (const auto& value : taskpool::fuzz::split(text, "\x1e\n")) {
         const record from{.number = 1, .text = value, .fields = {value}};
         try {
-            const auto made = command({from, value, 1});
+            script += in_a_script(command({from, value, 1}));
             must(value.find('\0') == std::string::npos, "a NUL byte is refused");
-            must(made.size() == 3 && made[0] == "/bin/sh" && made[1] == "-c", "sh runs it");
-            script += made[2] + '\n';
         } catch (const input_error&) {
             must(value.find('\0') != std::string::npos, "only a NUL byte is refused");
             continue;
@@ -146,7 +153,8 @@ constexpr std::array values{
     "';echo out >&9;'",     "\";echo out >&9;\"",  "$(echo out >&9)`echo out >&9`",
     "\necho out >&9\n",     "\nE\necho out >&9\n", "E\necho out >&9\n",
     "};echo out >&9;{",     ");echo out >&9;(",    "\\';echo out >&9;\\'",
-    "'\";echo out >&9;\"'", "x;echo out >&9",
+    "'\";echo out >&9;\"'", "x;echo out >&9",      "`\necho out >&9\n:",
+    "))\necho out >&9\n",
 };
 
 bool may_define_a_function(std::string_view text) {
@@ -169,8 +177,7 @@ void run_template(std::string_view text) {
         const command_template command({made}, true, false, {}, {});
         for (const std::string value : values) {
             const record from{.number = 1, .text = value, .fields = {}};
-            // A syntax error ends the shell that finds it, which is one of its own.
-            script += "(eval " + quote_for_shell(command({from, value, 1}).at(2)) + ")\n";
+            script += in_a_script(command({from, value, 1}));
         }
     } catch (const std::invalid_argument&) {
         return;
