@@ -16,8 +16,9 @@ namespace {
 constexpr std::string_view word_ends = " \t\n;|&()<>";
 
 // Follows sh through the literal parts of its text, and knows whether a word in quotes may stand where it has come to.
-// What it does not follow it takes for a place where none may. No shell is followed to its last corner; a text that
-// leads this one astray gets a value that is split into words, but never one that is run.
+// What it does not follow it takes for a place where none may. No shell is followed to its last corner. Where a text
+// leads this one astray, values may be split into words, but are no part of the text; what reads a value once more, as
+// arithmetic does and what follows >& in some shells, is the reason why this one looks out for these.
 class shell_reader {
   public:
     void read(std::string_view text) {
@@ -104,8 +105,8 @@ class shell_reader {
 
     void read_plain(char c) {
         const auto ends_word = [](char by) { return word_ends.find(by) != std::string_view::npos; };
-        if (target_ == open_.size() && ends_word(c) && !ends_word(before_))
-            target_.reset();
+        if (ends_word(c) && (!ends_word(before_) || before_ == ')'))
+            end_target();
         switch (c) {
         case '\'':
             single_quoted_ = true;
@@ -129,7 +130,7 @@ class shell_reader {
             lost_ = lost_ || before_ == '<';
             break;
         case '&': // then a number, or in some shells a file's name; one of them expands that twice
-            if (before_ == '<' || before_ == '>')
+            if (!target_ && (before_ == '<' || before_ == '>'))
                 target_ = open_.size();
             break;
         case '#':
@@ -141,12 +142,18 @@ class shell_reader {
     }
 
     void read_backquote() {
-        if (within() == '`')
+        if (within() == '`') {
+            end_target();
             open_.pop_back();
-        else if (is_open('`') || within() == '{')
+        } else if (is_open('`') || within() == '{')
             lost_ = true;
         else
             open_ += '`';
+    }
+
+    void end_target() {
+        if (target_ == open_.size())
+            target_.reset();
     }
 
     std::string open_; // what is open, the innermost last: " ( ` { and arithmetic
@@ -167,11 +174,6 @@ bool begins_path(std::string_view inside) {
     const char c = inside[1];
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c == '$' || c == '@' || c == '"' ||
            c == '[' || static_cast<unsigned char>(c) >= 0x80;
-}
-
-bool plain_word(std::string_view text) {
-    constexpr std::string_view plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:,@%+=";
-    return !text.empty() && text.find_first_not_of(plain) == std::string_view::npos;
 }
 
 } // namespace
@@ -284,7 +286,7 @@ std::string command_template::shell_text(const std::vector<piece>& pieces) {
 
 command_template::command_template(const std::vector<std::string>& arguments, bool shell, bool stdin_feeds,
                                    const field_rule& rule, const std::vector<std::string>& header)
-    : shell_(shell), rule_(rule) {
+    : rule_(rule) {
     bool any = false;
     for (const auto& argument : arguments) {
         arguments_.push_back(read_argument(argument, rule, header));
@@ -301,11 +303,12 @@ command_template::command_template(const std::vector<std::string>& arguments, bo
             text.push_back({piece::literal, " "});
         std::move(argument.begin(), argument.end(), std::back_inserter(text));
     }
-    shell_text_ = shell_text(text);
-    arguments_.clear();
+    arguments_ = {{{piece::literal, "/bin/sh"}}, {{piece::literal, "-c"}}, {{piece::literal, shell_text(text)}}};
+    std::erase_if(text, [](const piece& p) { return p.kind == piece::literal; });
+    if (!text.empty())
+        arguments_.push_back({{piece::literal, "/bin/sh"}}); // $0, as it is without arguments
     for (auto& p : text)
-        if (p.kind != piece::literal)
-            arguments_.push_back({std::move(p)});
+        arguments_.push_back({std::move(p)});
 }
 
 void command_template::append(std::string& to, const piece& what, const job_values& values) const {
@@ -355,10 +358,6 @@ void command_template::append(std::string& to, const piece& what, const job_valu
 
 std::vector<std::string> command_template::operator()(const job_values& values) const {
     std::vector<std::string> result;
-    if (shell_)
-        result = {"/bin/sh", "-c", shell_text_};
-    if (shell_ && !arguments_.empty())
-        result.emplace_back("/bin/sh"); // $0, as it is without arguments
     for (const auto& argument : arguments_) {
         auto& text = result.emplace_back();
         for (const auto& p : argument)
@@ -386,16 +385,6 @@ std::string quote_for_shell(std::string_view text) {
             result += c;
     }
     result += '\'';
-    return result;
-}
-
-std::string command_line(const std::vector<std::string>& arguments) {
-    std::string result;
-    for (const auto& argument : arguments) {
-        if (!result.empty())
-            result += ' ';
-        result += plain_word(argument) ? argument : quote_for_shell(argument);
-    }
     return result;
 }
 

@@ -60,16 +60,11 @@ class command_template {
     void append(std::string& to, const piece& what, const job_values& values) const;
     bool uses(piece::kind_t kind) const noexcept;
 
-    std::vector<std::vector<piece>> arguments_; // with shell_ those after the text: the values
-    bool shell_;
-    std::string shell_text_;
+    std::vector<std::vector<piece>> arguments_;
     field_rule rule_;
 };
 
 /// `text` quoted so that sh reads it as one word, whatever its bytes but NUL.
 std::string quote_for_shell(std::string_view text);
-
-/// A command on one line, as one could type it: quoted where that is needed. For people to read.
-std::string command_line(const std::vector<std::string>& arguments);
 
 } // namespace taskpool::cli

@@ -220,15 +220,28 @@ TEST(Command_template_shell, joins_the_arguments_and_passes_each_value_in_a_vari
 
 TEST(Command_template_shell, values_arrive_as_they_are) {
     const std::string nasty = "a'b\"c $(echo x) `echo y` \\ ; & | > < * ? [a] ~ # ! {k}\n\ttail\\";
-    for (const auto* const script :
-         {"printf %s {}", "printf %s", "x={}; printf %s \"$x\"", "printf %s $(printf %s {} >&2; echo){}",
-          "printf '%s' \"\"{}\"\"", "(printf %s {})", "if true; then printf %s {}; fi",
-          "echo \"it's\" >&2; printf %s {}", "echo $((1+(2))) >&2; printf %s {}",
-          "echo \"$(echo \"`echo ${x:-y}`\")\" >&2; printf %s {} # end", "echo '\"' >&2;printf %s {}",
-          "echo \\\" a#b $# >&2; printf %s {}", "f() { printf %s {}; }; set -- a b; f c", "printf %s \"$@\" {}",
-          "echo \"$$(\" >&2; printf %s {}", "echo $$$(echo $$) 3>&- 1>&2; printf %s {}",
-          "exec 3>&1 >& 2 1>&$((1+2));printf %s {}", "# \"\nprintf %s {}",
-          "echo \"$(printf %s {})\" >&2; printf %s {}"})
+    for (const auto* const script : {"printf %s {}",
+                                     "printf %s",
+                                     "x={}; printf %s \"$x\"",
+                                     "printf %s $(printf %s {} >&2; echo){}",
+                                     "printf '%s' \"\"{}\"\"",
+                                     "(printf %s {})",
+                                     "if true; then printf %s {}; fi",
+                                     "echo \"it's\" >&2; printf %s {}",
+                                     "echo $((1+(2))) >&2; printf %s {}",
+                                     "echo \"$(echo \"`echo ${x:-y}`\")\" >&2; printf %s {} # end",
+                                     "echo '\"' >&2;printf %s {}",
+                                     "echo \\\" a#b $# >&2; printf %s {}",
+                                     "f() { printf %s {}; }; set -- a b; f c",
+                                     "printf %s \"$@\" {}",
+                                     "echo \"$$(\" >&2; printf %s {}",
+                                     "echo $$$(echo $$) 3>&- 1>&2; printf %s {}",
+                                     "exec 3>&1 >& 2 1>&$((1+2)); printf %s {}",
+                                     "exec 3>&2 1>&$(echo 1) && printf %s {}",
+                                     "x=`echo 2>&1`; printf %s {}",
+                                     "echo \"$(echo `echo 2>&1`)\" >&2; printf %s {}",
+                                     "# \"\nprintf %s {}",
+                                     "echo \"$(printf %s {})\" >&2; printf %s {}"})
         EXPECT_EQ(output_of(run({script}, line(nasty), {.shell = true})), nasty) << script;
     // Within a substitution the trailing newline goes, by sh's rules, but nothing else does.
     EXPECT_EQ(output_of(run({"printf %s \"$(printf %s {})\""}, line(nasty), {.shell = true})), nasty);
@@ -281,6 +294,7 @@ TEST(Command_template_shell, a_value_is_refused_where_quotes_would_not_protect) 
     expect("echo >&2{} 1", "after >& or <&");
     expect("echo 3<&\\\n{}", "after >& or <&");
     expect("echo >&\"a b\"$(echo; echo){}", "after >& or <&");
+    expect("echo >&$(echo a 2>&1; echo b){}", "after >& or <&");
     expect("echo \\\n# {}", "in a comment"); // a line that goes on
     expect("echo $\\\n(\\\n(1+{}))", "in $((...))");
     expect("echo \"$\\\n{x:-{}}\"", "in ${...}");
@@ -336,13 +350,6 @@ TEST(Quote_for_shell, a_real_sh_reads_back_random_bytes) {
     ::close(fd);
     EXPECT_EQ(output_of({"/bin/sh", name}), expected);
     ::unlink(name.c_str());
-}
-
-TEST(Command_line, quotes_where_it_is_needed) {
-    EXPECT_EQ(command_line({"cmd", "-x", "a b", "", "it's", "a=b,c:/d.e_f%@+1"}),
-              R"(cmd -x 'a b' '' 'it'\''s' a=b,c:/d.e_f%@+1)");
-    EXPECT_EQ(command_line({"/bin/sh", "-c", "echo 'a'"}), R"(/bin/sh -c 'echo '\''a'\''')");
-    EXPECT_EQ(command_line({}), "");
 }
 
 } // namespace
