@@ -55,28 +55,38 @@ class shell_reader {
     char within() const { return open_.empty() ? '\0' : open_.back(); }
     bool is_open(char what) const { return open_.find(what) != std::string::npos; }
 
+    void lose_if(bool unclear) { lost_ = lost_ || unclear; }
+
     void read(char c) {
         seen_ += c;
+        // A backquote ends what another began, in its quotes and comments, too.
+        lose_if(c == '`' && is_open('`') && (comment_ || single_quoted_));
         if (comment_) {
             comment_ = c != '\n';
             before_ = c;
             return;
         }
         // Arithmetic ends at two parentheses together; one alone is a part of it to some shells, and its end to others.
-        // Quotes in it are none to some. And $[...] is arithmetic to some.
-        lost_ = lost_ || (std::exchange(half_closed_, false) && c != ')') ||
-                (is_open(arithmetic) && (c == '\'' || c == '"' || c == '`')) || (before_ == '$' && c == '[');
+        lose_if(std::exchange(half_closed_, false) && c != ')');
+        // Quotes in it are none to some.
+        lose_if(is_open(arithmetic) && (c == '\'' || c == '"' || c == '`'));
         if (escaped_) {
             escaped_ = false;
-            c = c == '\n' ? continue_line() : 'x';
+            if (c == '\n') { // with its backslash nothing to sh: what comes next follows what was before them
+                seen_.resize(seen_.size() - 2);
+                return;
+            }
+            c = 'x';
         } else if (single_quoted_) {
             single_quoted_ = c != '\'';
             c = 'x';
         } else if (c == '\\') {
             escaped_ = true;
-            before_escape_ = before_;
+            return;
         } else if (before_ == '$' && c == '$') {
             c = 'x'; // a parameter: what follows belongs to no dollar
+        } else if (before_ == '$' && c == '[') {
+            lost_ = true; // arithmetic, to some
         } else if (before_ == '$' && c == '{') {
             open_ += '{';
         } else if (before_ == '$' && c == '(') {
@@ -89,18 +99,11 @@ class shell_reader {
         } else if (within() == '{') {
             if (c == '}')
                 open_.pop_back();
-            else if (c == '"' || c == '\'') // shells differ
-                lost_ = true;
+            lose_if(c == '"' || c == '\''); // shells differ
         } else {
             read_plain(c);
         }
         before_ = c;
-    }
-
-    // A backslash and a newline are nothing to sh: what comes next follows what was before them.
-    char continue_line() {
-        seen_.resize(seen_.size() - 2);
-        return before_escape_;
     }
 
     void read_plain(char c) {
@@ -110,7 +113,7 @@ class shell_reader {
         switch (c) {
         case '\'':
             single_quoted_ = true;
-            lost_ = lost_ || before_ == '$'; // $'it\'s', in some shells
+            lose_if(before_ == '$'); // $'it\'s', in some shells
             break;
         case '"':
             open_ += '"';
@@ -124,10 +127,10 @@ class shell_reader {
             half_closed_ = within() == arithmetic;
             open_.pop_back();
             // It may have ended a pattern instead, and then the quotes around are not those that we think.
-            lost_ = lost_ || (is_open('"') && seen_.find("case") != std::string::npos);
+            lose_if(is_open('"') && seen_.find("case") != std::string::npos);
             break;
         case '<':
-            lost_ = lost_ || before_ == '<';
+            lose_if(before_ == '<');
             break;
         case '&': // then a number, or in some shells a file's name; one of them expands that twice
             if (!target_ && (before_ == '<' || before_ == '>'))
@@ -164,7 +167,6 @@ class shell_reader {
     bool half_closed_ = false;
     std::optional<std::size_t> target_; // in what follows >& or <&, up to the end of the word: the size of open_ there
     char before_ = '\n';
-    char before_escape_ = '\n';
     std::string seen_;
 };
 

@@ -237,6 +237,8 @@ TEST(Command_template_shell, values_arrive_as_they_are) {
                                      "echo \"$$(\" >&2; printf %s {}",
                                      "echo $$$(echo $$) 3>&- 1>&2; printf %s {}",
                                      "exec 3>&1 >& 2 1>&$((1+2)); printf %s {}",
+                                     "printf %s 1>&$(echo 1) {}",
+                                     "echo $\\[ >&2; printf %s {}",
                                      "exec 3>&2 1>&$(echo 1) && printf %s {}",
                                      "x=`echo 2>&1`; printf %s {}",
                                      "echo \"$(echo `echo 2>&1`)\" >&2; printf %s {}",
@@ -251,7 +253,7 @@ TEST(Command_template_shell, values_arrive_as_they_are) {
 // What stands in a text that this reader does not follow may be split, but it is nowhere read as a command.
 TEST(Command_template_shell, a_value_is_no_part_of_the_text) {
     const scratch_name made;
-    for (const auto* const script : {"`#'`'`{}", ": ${x:-$(case x in x) #}{}\n:;;esac)}", "alias e=\"echo '\"\ne {}",
+    for (const auto* const script : {": ${x:-$(case x in x) #}{}\n:;;esac)}", "alias e=\"echo '\"\ne {}",
                                      ": $(:)#'\n{}'", "false && : ${x\\} # }{}"}) {
         for (const auto& value : {"$(: >" + made.name + ")\n: >" + made.name + " #", "';: >" + made.name + ";'",
                                   "`\n: >" + made.name + "\n:", "}\n: >" + made.name + " #"}) {
@@ -309,6 +311,11 @@ TEST(Command_template_shell, a_value_is_refused_where_quotes_would_not_protect) 
     expect("cat <<'E'\nx\nE\necho {}", lost);
     expect("echo $'it\\'s' {}", lost);
     expect("echo ${x:-\"a\"} {}", lost);
+    expect("echo ${x:-'a'} {}", lost);
+    expect("echo ${x:-`a`} {}", lost);
+    expect("echo $((`echo 1`)) {}", lost);
+    expect("`#'`'`{}", lost); // comments and quotes end where backquotes do
+    expect("`'`'`{}", lost);
     expect("echo \"$(case x in x) echo \"{}\";; esac)\"", lost);
     expect("echo `echo \"\\`echo x\\`\" \"`\" {}`", lost);
     EXPECT_EQ(error_of<std::invalid_argument>([] {
