@@ -67,6 +67,28 @@ std::size_t count_of(std::string_view text, std::string_view what) {
     return count;
 }
 
+// The text for sh, with the values in quotes in place of the variables that it takes them into.
+std::string with_values(const strings& command) {
+    must(command.size() >= 3 && command[0] == "/bin/sh" && command[1] == "-c", "a shell runs it");
+    std::string text = command[2];
+    if (command.size() == 3)
+        return text;
+    must(command.size() > 4 && command[3] == "/bin/sh", "the values follow the shell's name");
+    const auto count = command.size() - 4;
+    std::string head;
+    for (std::size_t i = 1; i <= count; ++i)
+        head += (i > 1 ? " " : "") + ("taskpool_" + std::to_string(i)) + "=${" + std::to_string(i) + "}";
+    head += "; shift " + std::to_string(count) + "; ";
+    must(text.starts_with(head), "each value has its variable", text);
+    text.erase(0, head.size());
+    for (std::size_t i = 1; i <= count; ++i) {
+        const auto before = text;
+        text = with_all(std::move(text), "\"$taskpool_" + std::to_string(i) + '"', '\'' + command[3 + i] + '\'');
+        must(text != before, "each variable is used", before);
+    }
+    return text;
+}
+
 // Fields, key and numbers, with values that can be found again.
 void check_fields(const command_template& command, const strings& arguments, const settings& how) {
     constexpr std::uint64_t number = std::numeric_limits<std::uint64_t>::max() - 58;
@@ -89,7 +111,7 @@ void check_fields(const command_template& command, const strings& arguments, con
     back.emplace_back(std::to_string(number), "{#}");
     back.emplace_back(std::to_string(slot), "{%}");
     for (const auto& argument : arguments)
-        if (argument.find_first_of("\1\2\3") != std::string::npos ||
+        if (argument.find_first_of("\1\2\3") != std::string::npos || argument.find("taskpool_") != std::string::npos ||
             argument.find(std::to_string(number)) != std::string::npos ||
             argument.find(std::to_string(slot)) != std::string::npos)
             return;
@@ -100,11 +122,8 @@ void check_fields(const command_template& command, const strings& arguments, con
              "only a field can be missing", seen.error);
         return;
     }
-    strings restored = seen.arguments;
-    if (how.shell) {
-        must(restored.size() == 3 && restored[0] == "/bin/sh" && restored[1] == "-c", "a shell runs it");
-        restored = {restored[2]};
-    }
+    const strings all_made = how.shell ? strings{with_values(seen.arguments)} : seen.arguments;
+    strings restored = all_made;
     bool replaced = false;
     for (auto& argument : restored)
         for (const auto& [value, placeholder] : back) {
@@ -121,9 +140,8 @@ void check_fields(const command_template& command, const strings& arguments, con
 
     // Which ones are placeholders cannot be seen so: those that are left must be none, by what stands before and
     // behind.
-    for (std::size_t i = 0; i < seen.arguments.size(); ++i)
+    for (const std::string_view made : all_made)
         for (const auto& [value, placeholder] : back) {
-            const std::string_view made = seen.arguments[i];
             for (auto at = made.find(placeholder); at != made.npos; at = made.find(placeholder, at + 1)) {
                 const char before = at == 0 ? '\0' : made[at - 1];
                 const auto behind = made.substr(at + placeholder.size());
@@ -131,8 +149,8 @@ void check_fields(const command_template& command, const strings& arguments, con
             }
         }
     for (const auto& literal : {"${k}", "${1}", "${}", "{{k}}", "{{1}}", "{{}}"})
-        must(count_of(joined(seen.arguments), literal) == count_of(joined(arguments), literal),
-             "what is no placeholder is left", joined(seen.arguments));
+        must(count_of(joined(all_made), literal) == count_of(joined(arguments), literal),
+             "what is no placeholder is left", joined(all_made));
 }
 
 void check_json(const command_template& command, const strings& arguments, const settings& how, const record& from,
