@@ -12,6 +12,8 @@
 
 #include <gtest/gtest.h>
 
+#include "cli_process.hpp"
+
 namespace taskpool::cli {
 namespace {
 
@@ -51,12 +53,6 @@ strings for_shell(std::string argument) {
     made.erase(made.begin(), made.begin() + 2);
     return made;
 }
-
-/// The name of a file that is not there.
-struct scratch_name {
-    std::string name = ::testing::TempDir() + "taskpool-made-" + std::to_string(::getpid());
-    ~scratch_name() { ::unlink(name.c_str()); }
-};
 
 template <class Error, class F>
 std::string error_of(F&& f) {
@@ -252,13 +248,14 @@ TEST(Command_template_shell, values_arrive_as_they_are) {
 
 // What stands in a text that this reader does not follow may be split, but it is nowhere read as a command.
 TEST(Command_template_shell, a_value_is_no_part_of_the_text) {
-    const scratch_name made;
+    const scratch dir;
+    const std::string made = dir / "made";
     for (const auto* const script : {": ${x:-$(case x in x) #}{}\n:;;esac)}", "alias e=\"echo '\"\ne {}",
                                      ": $(:)#'\n{}'", "false && : ${x\\} # }{}"}) {
-        for (const auto& value : {"$(: >" + made.name + ")\n: >" + made.name + " #", "';: >" + made.name + ";'",
-                                  "`\n: >" + made.name + "\n:", "}\n: >" + made.name + " #"}) {
+        for (const auto& value : {"$(: >" + made + ")\n: >" + made + " #", "';: >" + made + ";'",
+                                  "`\n: >" + made + "\n:", "}\n: >" + made + " #"}) {
             output_of(run({script}, line(value), {.shell = true}), false);
-            EXPECT_FALSE(std::filesystem::exists(made.name)) << script;
+            EXPECT_FALSE(std::filesystem::exists(made)) << script;
         }
     }
 }
